@@ -1,0 +1,1 @@
+"""The ports' adapters, one module per technology; none imports another."""

@@ -1,0 +1,54 @@
+"""The composition root: the one place that picks adapters and knows the injector."""
+
+from dependency_injector import containers, providers
+
+from app.adapters.clock import SystemClock
+from app.adapters.dynamodb import DynamoDBConnectionStore, dynamodb_client
+from app.adapters.ip import PeerFirstIpResolver, TrustedProxyIpResolver
+from app.adapters.memory import MemoryConnectionStore
+from app.domain.ports import Clock, ConnectionStore, IpResolver
+from app.domain.use_cases import CloseConnection, OpenConnection
+from app.settings import Settings
+
+
+def _ip_resolver(settings: Settings) -> IpResolver:
+    if settings.trusted_proxies:
+        return TrustedProxyIpResolver(settings.trusted_proxies)
+    return PeerFirstIpResolver()
+
+
+def _store(settings: Settings) -> ConnectionStore:
+    match settings.store:
+        case "dynamodb":
+            client = dynamodb_client(
+                region=settings.region,
+                endpoint=settings.dynamodb_endpoint,
+                connect_timeout=settings.store_timeouts.connect,
+                read_timeout=settings.store_timeouts.read,
+                attempts=settings.store_timeouts.attempts,
+            )
+            return DynamoDBConnectionStore(client, settings.table)
+        case "memory":
+            return MemoryConnectionStore()
+
+
+class Container(containers.DeclarativeContainer):
+    """Everything that the entrypoints ask for, built once each.
+
+    Give another part by its name, as in ``Container(settings=..., clock=a_clock)``.
+    """
+
+    settings = providers.Dependency(instance_of=Settings)
+    clock: providers.Provider[Clock] = providers.Singleton(SystemClock)
+    ip_resolver: providers.Provider[IpResolver] = providers.Singleton(_ip_resolver, settings)
+    store: providers.Provider[ConnectionStore] = providers.Singleton(_store, settings)
+
+    open_connection = providers.Singleton(
+        OpenConnection,
+        clock=clock,
+        ip_resolver=ip_resolver,
+        store=store,
+        lifetime=settings.provided.lifetime,
+        attribute_names=settings.provided.attribute_names,
+    )
+    close_connection = providers.Singleton(CloseConnection, clock=clock, store=store)

@@ -1,0 +1,50 @@
+"""What the use cases need of the world outside, as promises that adapters keep."""
+
+from datetime import datetime
+from typing import Protocol
+
+from app.domain.model import Connection, ConnectionId, Handshake
+
+
+class Clock(Protocol):
+    """The time of day."""
+
+    def now(self) -> datetime:
+        """The current time: aware, in UTC, in whole milliseconds."""
+
+
+class IpResolver(Protocol):
+    """The rule by which a client's address is told from what the gateway and proxies say."""
+
+    def resolve(self, handshake: Handshake) -> str:
+        """The client's address in its canonical text form (RFC 5952 for IPv6), or empty if there is none.
+
+        Never anything that is not an IP address, whatever the handshake says.
+        """
+
+
+class ConnectionStore(Protocol):
+    """The set of open connections. Every adapter passes tests/contract."""
+
+    def add(self, connection: Connection) -> None:
+        """Remember *connection*; where its id is known already, the first one stays as it is.
+
+        A return means that the connection is in the store.
+
+        Raises:
+            StorageUnavailable: the store did not confirm in time.
+        """
+
+    def remove(self, connection_id: ConnectionId) -> Connection | None:
+        """Forget a connection and return what was known of it; ``None`` where the id is unknown.
+
+        Raises:
+            StorageUnavailable: the store did not confirm in time.
+        """
+
+    def get(self, connection_id: ConnectionId) -> Connection | None:
+        """What is known of a connection, every earlier ``add`` and ``remove`` included.
+
+        Raises:
+            StorageUnavailable: the store did not answer in time.
+        """

@@ -1,0 +1,136 @@
+"""API Gateway's WebSocket events to the domain's words, and outcomes to its answers.
+
+The shapes are those of AWS's developer guide ('Set up a WebSocket API
+integration request') and of captured events. What the gateway should not send
+but a misrouted test event may is answered, never a traceback.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import TypedDict, TypeIs
+
+from app.domain.errors import InvalidHandshake
+from app.domain.model import ConnectionId, Disconnect, Handshake, clean, connection_id
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Response(TypedDict):
+    """What a proxy integration answers; any status but 2xx refuses the handshake with that status."""
+
+    statusCode: int
+    body: str
+
+
+def response(status: int, body: str) -> Response:
+    """The answer with *status* (HTTP) and *body* (plain text)."""
+    return {"statusCode": status, "body": body}
+
+
+def route_key(event: object) -> str | None:
+    """The route that the gateway chose, such as ``$connect``."""
+    return _text(_context(event), "routeKey")
+
+
+def known_connection_id(event: object) -> str | None:
+    """The connection id, for the log only: as it came, if one came."""
+    return clean(_text(_context(event), "connectionId"))
+
+
+def handshake(event: object) -> Handshake:
+    """What a ``$connect`` event tells.
+
+    Raises:
+        InvalidHandshake: it names no connection, or its query is no map of text.
+    """
+    context = _context(event)
+    identity = _section(context, "identity")
+    headers = _headers(event)
+    return Handshake(
+        connection_id=_connection_id(context),
+        query=_query(event),
+        headers=headers,
+        peer_address=_text(identity, "sourceIp"),
+        user_agent=_text(identity, "userAgent") or next(iter(headers.get("user-agent", ())), None),
+        connected_at=_moment(context, "connectedAt"),
+        api_id=_text(context, "apiId"),
+        domain_name=_text(context, "domainName"),
+        stage=_text(context, "stage"),
+        principal_id=_text(_section(context, "authorizer"), "principalId"),
+    )
+
+
+def disconnect(event: object) -> Disconnect:
+    """What a ``$disconnect`` event tells; its code and reason may be missing or null.
+
+    Raises:
+        InvalidHandshake: it names no connection.
+    """
+    context = _context(event)
+    code = context.get("disconnectStatusCode")
+    return Disconnect(
+        connection_id=_connection_id(context),
+        connected_at=_moment(context, "connectedAt"),
+        disconnected_at=_moment(context, "requestTimeEpoch"),
+        status_code=code if _is_integer(code) else None,
+        reason=clean(_text(context, "disconnectReason")),
+    )
+
+
+def _context(event: object) -> Mapping[str, object]:
+    return _section(event, "requestContext")
+
+
+def _connection_id(context: Mapping[str, object]) -> ConnectionId:
+    text = _text(context, "connectionId")
+    if text is None:
+        raise InvalidHandshake("requestContext.connectionId", "is missing")
+    return connection_id(text)
+
+
+def _query(event: object) -> dict[str, str]:
+    """The query's values, empty ones left out; of a repeated name the gateway gives the last."""
+    query = event.get("queryStringParameters") if isinstance(event, Mapping) else None
+    if query is None:
+        return {}
+    if not isinstance(query, Mapping) or any(not isinstance(value, str | None) for value in query.values()):
+        raise InvalidHandshake("queryStringParameters", "must be a map of text")
+    return {name: value for name, value in query.items() if value}
+
+
+def _headers(event: object) -> dict[str, list[str]]:
+    """Every header by its lower-case name; ``multiValueHeaders`` has the repeated ones whole."""
+    headers: dict[str, list[str]] = {}
+    for name, values in _section(event, "multiValueHeaders").items():
+        if isinstance(values, list):
+            headers.setdefault(name.lower(), []).extend(v for v in values if isinstance(v, str))
+    for name, value in _section(event, "headers").items():
+        if isinstance(value, str) and name.lower() not in headers:
+            headers[name.lower()] = [value]
+    return headers
+
+
+def _section(parent: object, name: str) -> Mapping[str, object]:
+    """A map inside a map; empty where it is missing, null or something else."""
+    section = parent.get(name) if isinstance(parent, Mapping) else None
+    return section if isinstance(section, Mapping) else {}
+
+
+def _text(section: Mapping[str, object], name: str) -> str | None:
+    text = section.get(name)
+    return text if isinstance(text, str) and text else None
+
+
+def _moment(section: Mapping[str, object], name: str) -> datetime | None:
+    """A time that the gateway gives in epoch milliseconds; ``None`` for what is no time."""
+    milliseconds = section.get(name)
+    if not _is_integer(milliseconds):
+        return None
+    try:
+        return _EPOCH + timedelta(milliseconds=milliseconds)
+    except OverflowError:
+        return None
+
+
+def _is_integer(value: object) -> TypeIs[int]:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -1,0 +1,112 @@
+"""The routes of the WebSocket API: each answers its event and leaves one log record of the outcome.
+
+Lambda's JSON log format writes a record's ``extra`` as fields of its own; the
+metric filters in infra/template.yaml count records by their ``event``.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from app.domain.errors import InvalidHandshake, StorageUnavailable
+from app.domain.model import Connection
+from app.domain.use_cases import CloseConnection, OpenConnection
+from app.entrypoints import events
+from app.entrypoints.events import Response
+
+logger = logging.getLogger("switchboard")
+
+
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """What API Gateway may call: one function per route, or one for them all.
+
+    Every method takes the event and Lambda's context, and answers whatever
+    comes: 200, or 400 for what can't be recorded, 503 where the store is
+    unavailable, 500 for a bug.
+    """
+
+    open_connection: OpenConnection
+    close_connection: CloseConnection
+
+    def connect(self, event: object, context: object) -> Response:
+        """Answer ``$connect``: 200 ``connected`` once the connection is in the store."""
+        return _answer("$connect", event, self._open)
+
+    def disconnect(self, event: object, context: object) -> Response:
+        """Answer ``$disconnect``: 200 ``disconnected`` once the connection is in the store no more."""
+        return _answer("$disconnect", event, self._close)
+
+    def handler(self, event: object, context: object) -> Response:
+        """Answer either route, by the event's ``requestContext.routeKey``."""
+        match events.route_key(event):
+            case "$connect":
+                return self.connect(event, context)
+            case "$disconnect":
+                return self.disconnect(event, context)
+            case other:
+                return _answer(other, event, _refuse_route)
+
+    def _open(self, event: object) -> Response:
+        connection = self.open_connection(events.handshake(event))
+        logger.info(
+            "connection opened",
+            extra={"event": "connection.opened", "connectionId": connection.id} | _who(connection),
+        )
+        return events.response(200, "connected")
+
+    def _close(self, event: object) -> Response:
+        disconnect = events.disconnect(event)
+        closed = self.close_connection(disconnect)
+        facts: dict[str, object] = {
+            "event": "connection.closed",
+            "connectionId": disconnect.connection_id,
+            "found": closed.connection is not None,
+            "disconnectStatusCode": disconnect.status_code,
+            "disconnectReason": disconnect.reason,
+        }
+        if closed.connection is not None:
+            facts |= _who(closed.connection)
+        if closed.lasted is not None:
+            facts["durationMs"] = closed.lasted // timedelta(milliseconds=1)
+        logger.info("connection closed", extra=facts)
+        return events.response(200, "disconnected")
+
+
+def _refuse_route(event: object) -> Response:
+    raise InvalidHandshake("requestContext.routeKey", "must be $connect or $disconnect")
+
+
+def _answer(route: str | None, event: object, act: Callable[[object], Response]) -> Response:
+    facts: dict[str, object] = {
+        "route": route,
+        "connectionId": events.known_connection_id(event),
+    }
+    try:
+        return act(event)
+    except InvalidHandshake as error:
+        facts |= {"event": "handshake.rejected", "field": error.field}
+        logger.warning("handshake rejected", extra=facts)
+        return events.response(400, str(error))
+    except StorageUnavailable as error:
+        facts |= {
+            "event": "store.unavailable",
+            "reason": error.reason,
+            "write": "unknown" if error.outcome_unknown else "none",
+        }
+        logger.error("store unavailable", extra=facts)  # noqa: TRY400 - named, so no traceback
+        return events.response(503, "The list of connections is unavailable; try again.")
+    except Exception:  # a bug: whole in the log, nothing of it to the client
+        logger.exception("bug", extra=facts | {"event": "bug"})
+        return events.response(500, "Internal error.")
+
+
+def _who(connection: Connection) -> dict[str, object]:
+    return {
+        "clientId": connection.client_id,
+        "account": connection.account,
+        "region": connection.region,
+        "sourceIp": connection.source_ip,
+        "userAgent": connection.user_agent,
+    }

@@ -1,0 +1,180 @@
+"""Every knob that the environment turns: its default, its check, the reason for its number."""
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal, Self, cast, get_args
+from urllib.parse import urlsplit
+
+from app.domain.model import MAX_ATTRIBUTES
+
+Store = Literal["dynamodb", "memory"]
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+LONGEST_STORE_CALL = timedelta(seconds=22)
+"""What one store call may take at worst.
+
+The template's functions stop after 25 s and API Gateway gives up at 29 s
+(its integration time-out); the difference is for a cold start and the answer.
+"""
+
+_DIGITS = re.compile(r"[0-9]{1,9}")
+_SPECIFIED_PARAMETERS = frozenset({"clientId", "account", "region"})
+
+
+class InvalidSetting(ValueError):
+    """The environment can't be right; the text is a sentence that names the variable."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreTimeouts:
+    """How long and how often the store is asked.
+
+    DynamoDB answers a single-item write in under 10 ms and a new TLS
+    connection takes some 100 ms on a small function: the defaults are ten
+    times that and more, so that they cut off what is broken, not what is slow.
+    Three attempts are the SDK's standard.
+    """
+
+    connect: timedelta = timedelta(seconds=1)
+    read: timedelta = timedelta(milliseconds=1500)
+    attempts: int = 3
+
+    @property
+    def longest_call(self) -> timedelta:
+        """The worst case: every attempt times out, every pause between two is as long as it can be.
+
+        The SDK's standard mode pauses up to 1, 2, 4 ... 20 s after throttling,
+        and up to 5 s more where the service asks for it (x-amz-retry-after).
+        """
+        pauses = sum(min(2**retry, 20) + 5 for retry in range(self.attempts - 1))
+        return self.attempts * (self.connect + self.read) + timedelta(seconds=pauses)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the environment says, checked.
+
+    ``table`` and ``region`` may be empty only where ``store`` is ``memory``.
+    """
+
+    table: str = ""
+    region: str = ""
+    store: Store = "dynamodb"
+    lifetime: timedelta = timedelta(hours=24)
+    attribute_names: tuple[str, ...] = ()
+    trusted_proxies: tuple[Network, ...] = ()
+    dynamodb_endpoint: str | None = None
+    store_timeouts: StoreTimeouts = StoreTimeouts()
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> Self:
+        """Read the settings; a variable that is absent or empty has its default.
+
+        Raises:
+            InvalidSetting: a variable is missing or malformed.
+        """
+        store = _store(environ)
+        return cls(
+            store=store,
+            table=_table(environ) if store == "dynamodb" else "",
+            region=_region(environ) if store == "dynamodb" else "",
+            lifetime=timedelta(hours=_whole_number(environ, "TTL_HOURS", 24, most=24 * 366)),
+            attribute_names=_attribute_names(environ),
+            trusted_proxies=_trusted_proxies(environ),
+            dynamodb_endpoint=_dynamodb_endpoint(environ),
+            store_timeouts=_store_timeouts(environ),
+        )
+
+
+def _store(environ: Mapping[str, str]) -> Store:
+    store = environ.get("STORE") or "dynamodb"
+    if store not in get_args(Store):
+        raise InvalidSetting(f"STORE must be one of: {', '.join(get_args(Store))}.")
+    return cast("Store", store)  # the line above checked it
+
+
+def _table(environ: Mapping[str, str]) -> str:
+    table = environ.get("CONNECTIONS_TABLE")
+    if not table:
+        raise InvalidSetting("CONNECTIONS_TABLE is missing: it names the DynamoDB table.")
+    return table
+
+
+def _region(environ: Mapping[str, str]) -> str:
+    region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION")
+    if not region:
+        raise InvalidSetting("AWS_REGION is missing: it names the table's region; Lambda sets it.")
+    return region
+
+
+def _attribute_names(environ: Mapping[str, str]) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(_listed(environ, "CLIENT_ATTRIBUTES")))
+    if len(names) > MAX_ATTRIBUTES:
+        raise InvalidSetting(f"CLIENT_ATTRIBUTES must name at most {MAX_ATTRIBUTES} parameters.")
+    if taken := _SPECIFIED_PARAMETERS.intersection(names):
+        raise InvalidSetting(f"CLIENT_ATTRIBUTES must not name {min(taken)}: it has an attribute of its own.")
+    return names
+
+
+def _trusted_proxies(environ: Mapping[str, str]) -> tuple[Network, ...]:
+    networks: list[Network] = []
+    for cidr in _listed(environ, "TRUSTED_PROXIES"):
+        try:
+            networks.append(ipaddress.ip_network(cidr))
+        except ValueError:
+            raise InvalidSetting(
+                "TRUSTED_PROXIES must be networks like 10.0.0.0/8 or 2001:db8::/32, "
+                f"separated by commas; {cidr!r} is none."
+            ) from None
+    return tuple(networks)
+
+
+def _dynamodb_endpoint(environ: Mapping[str, str]) -> str | None:
+    endpoint = environ.get("AWS_ENDPOINT_URL_DYNAMODB")
+    if not endpoint:
+        return None
+    try:
+        url = urlsplit(endpoint)
+        valid = url.scheme in ("http", "https") and url.hostname and url.port != 0
+    except ValueError:  # a bracket left open, a port that is no number
+        valid = False
+    if not valid:
+        raise InvalidSetting("AWS_ENDPOINT_URL_DYNAMODB must be an http or https URL.")
+    return endpoint
+
+
+def _store_timeouts(environ: Mapping[str, str]) -> StoreTimeouts:
+    default = StoreTimeouts()
+    timeouts = StoreTimeouts(
+        connect=_milliseconds(environ, "STORE_CONNECT_TIMEOUT_MS", default.connect),
+        read=_milliseconds(environ, "STORE_READ_TIMEOUT_MS", default.read),
+        attempts=_whole_number(environ, "STORE_ATTEMPTS", default.attempts, most=10),
+    )
+    if timeouts.longest_call > LONGEST_STORE_CALL:
+        raise InvalidSetting(
+            "STORE_CONNECT_TIMEOUT_MS, STORE_READ_TIMEOUT_MS and STORE_ATTEMPTS allow a call of "
+            f"{timeouts.longest_call.total_seconds():g} s; "
+            f"it must end within {LONGEST_STORE_CALL.total_seconds():g} s."
+        )
+    return timeouts
+
+
+def _milliseconds(environ: Mapping[str, str], name: str, default: timedelta) -> timedelta:
+    millisecond = timedelta(milliseconds=1)
+    return _whole_number(environ, name, default // millisecond, most=60_000) * millisecond
+
+
+def _whole_number(environ: Mapping[str, str], name: str, default: int, *, most: int) -> int:
+    text = environ.get(name, "").strip()
+    if not text:
+        return default
+    if not (_DIGITS.fullmatch(text) and 1 <= int(text) <= most):
+        raise InvalidSetting(f"{name} must be a whole number from 1 to {most}.")
+    return int(text)
+
+
+def _listed(environ: Mapping[str, str], name: str) -> list[str]:
+    return [part for item in environ.get(name, "").split(",") if (part := item.strip())]
