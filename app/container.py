@@ -18,18 +18,16 @@ def _ip_resolver(settings: Settings) -> IpResolver:
 
 
 def _store(settings: Settings) -> ConnectionStore:
-    match settings.store:
-        case "dynamodb":
-            client = dynamodb_client(
-                region=settings.region,
-                endpoint=settings.dynamodb_endpoint,
-                connect_timeout=settings.store_timeouts.connect,
-                read_timeout=settings.store_timeouts.read,
-                attempts=settings.store_timeouts.attempts,
-            )
-            return DynamoDBConnectionStore(client, settings.table)
-        case "memory":
-            return MemoryConnectionStore()
+    if settings.store == "memory":
+        return MemoryConnectionStore()
+    client = dynamodb_client(
+        region=settings.region,
+        endpoint=settings.dynamodb_endpoint,
+        connect_timeout=settings.store_timeouts.connect,
+        read_timeout=settings.store_timeouts.read,
+        attempts=settings.store_timeouts.attempts,
+    )
+    return DynamoDBConnectionStore(client, settings.table)
 
 
 class Container(containers.DeclarativeContainer):

@@ -1,19 +1,90 @@
-"""infra/template.yaml as tests read it: as written, and as CloudFormation sees it after the SAM transform."""
+"""infra/template.yaml as tests read it: as written, after the SAM transform, and its table for boto3."""
 
-import copy
-from collections.abc import Callable
+import json
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from cfnlint.decode.cfn_yaml import load
-from samtranslator.translator.transform import transform
+import boto3
+from cfnlint.decode.cfn_yaml import load  # type: ignore[import-untyped]  # it comes without types
+from samtranslator.parser.parser import Parser  # type: ignore[import-untyped]  # likewise
+from samtranslator.translator.translator import Translator  # type: ignore[import-untyped]  # likewise
 
 PATH = Path(__file__).parent.parent / "infra" / "template.yaml"
 
 type Template = dict[str, Any]
 
+_REGION = "eu-central-1"  # the transform wants one; nothing in the template depends on which
+_IMAGE = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/switchboard:latest"
+
+# What shapes the rows. Point-in-time recovery is no property of create_table, encryption is none that a test
+# database has, and deletion protection would keep a test from clearing its table away.
+_SHAPE = (
+    "TableName",
+    "BillingMode",
+    "AttributeDefinitions",
+    "KeySchema",
+    "GlobalSecondaryIndexes",
+    "LocalSecondaryIndexes",
+)
+
+
+def source() -> Template:
+    """The template as written, with ``!Ref`` and its like spelled out (``{"Ref": ...}``)."""
+    return cast("Template", json.loads(_source()))
+
+
+def transformed(**parameters: str) -> Template:
+    """The CloudFormation that the SAM transform makes of the template.
+
+    References to parameters are replaced by their values: those given, or the
+    template's defaults. Images are named as ``sam package`` would name them.
+    """
+    return cast("Template", json.loads(_transformed(**parameters)))
+
+
+def table_properties() -> dict[str, Any]:
+    """ConnectionsTable as arguments of boto3's ``create_table``."""
+    table = _table()
+    return {name: table[name] for name in _SHAPE if name in table}
+
+
+def time_to_live() -> dict[str, Any]:
+    """ConnectionsTable's TTL as boto3's ``update_time_to_live`` takes it."""
+    return cast("dict[str, Any]", _table()["TimeToLiveSpecification"])
+
+
+def _table() -> dict[str, Any]:
+    return cast("dict[str, Any]", transformed()["Resources"]["ConnectionsTable"]["Properties"])
+
 
 @cache
-def _source() -> Template:
-    return load(str(PATH))[0] if isinstance(load(str(PATH)), tuple) else load(str(PATH))
+def _source() -> str:
+    return json.dumps(load(str(PATH)))
+
+
+@cache
+def _transformed(**parameters: str) -> str:
+    template = source()
+    values = {name: parameter["Default"] for name, parameter in template["Parameters"].items()} | parameters
+    for resource in template["Resources"].values():
+        if resource["Type"] == "AWS::Serverless::Function":
+            resource["Properties"]["ImageUri"] = _IMAGE
+    translator = Translator(
+        managed_policy_map={},
+        sam_parser=Parser(),
+        boto_session=boto3.session.Session(region_name=_REGION),
+    )
+    return json.dumps(_with_values(translator.translate(template, parameter_values=dict(values)), values))
+
+
+def _with_values(node: Any, values: dict[str, Any]) -> Any:
+    match node:
+        case {"Ref": str(name)} if name in values:
+            return values[name]
+        case dict():
+            return {key: _with_values(child, values) for key, child in node.items()}
+        case list():
+            return [_with_values(child, values) for child in node]
+        case _:
+            return node

@@ -5,7 +5,7 @@ and types are a contract with tables and readers that exist.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
@@ -24,7 +24,6 @@ from botocore.exceptions import (
     ProxyConnectionError,
 )
 from botocore.exceptions import ConnectionError as BotocoreConnectionError
-from botocore.parsers import ResponseParserError
 
 from app.domain.errors import StorageUnavailable
 from app.domain.model import (
@@ -99,10 +98,12 @@ class DynamoDBConnectionStore:
     def add(self, connection: Connection) -> None:
         already_there = self._client.exceptions.ConditionalCheckFailedException
         with self._faults_named(), suppress(already_there):
-            self._client.put_item(
-                TableName=self._table,
-                Item=_row(connection),
-                ConditionExpression="attribute_not_exists(connectionId)",
+            _confirm(
+                self._client.put_item(
+                    TableName=self._table,
+                    Item=_row(connection),
+                    ConditionExpression="attribute_not_exists(connectionId)",
+                )
             )
 
     def remove(self, connection_id: ConnectionId) -> Connection | None:
@@ -112,6 +113,7 @@ class DynamoDBConnectionStore:
                 Key={"connectionId": {"S": connection_id}},
                 ReturnValues="ALL_OLD",
             )
+            _confirm(answer)
         row = answer.get("Attributes")
         return _connection(row) if row else None
 
@@ -122,6 +124,7 @@ class DynamoDBConnectionStore:
                 Key={"connectionId": {"S": connection_id}},
                 ConsistentRead=True,
             )
+            _confirm(answer)
         row = answer.get("Item")
         return _connection(row) if row else None
 
@@ -137,8 +140,6 @@ class DynamoDBConnectionStore:
             raise StorageUnavailable(
                 type(error).__name__, outcome_unknown=self._attempts.unanswered
             ) from error
-        except ResponseParserError as error:  # a success or an error, but nobody can read which
-            raise StorageUnavailable(type(error).__name__, outcome_unknown=True) from error
         except ClientError as error:
             code = error.response["Error"]["Code"]
             if code not in _REFUSED_FOR_NOW and not _is_server_fault(error.response):
@@ -161,6 +162,15 @@ class _Attempts(threading.local):
             self.unanswered |= not isinstance(exception, _NEVER_SENT)
         else:
             self.unanswered |= _is_server_fault(parsed_response)
+
+
+def _confirm(answer: Mapping[str, Any]) -> None:
+    """Make sure that the answer is DynamoDB's own, by the request id that each of them carries.
+
+    The SDK takes any 200 for a success, a captive portal's web page included.
+    """
+    if "RequestId" not in answer["ResponseMetadata"]:
+        raise StorageUnavailable("NotDynamoDB", outcome_unknown=True)
 
 
 def _is_server_fault(response: Any) -> bool:

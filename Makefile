@@ -1,0 +1,31 @@
+# uv runs everything, from uv.lock; where there is none, the checkout gets one of its own.
+UV := $(shell command -v uv || echo build/uv/bin/uv)
+RUN := $(UV) run --locked --quiet
+
+.PHONY: demo run test check image
+
+demo: $(UV)  ## real WebSocket clients come and go, and the list is right after each step
+	$(RUN) python -m infra.local demo
+
+run: $(UV)  ## the same stack, until Ctrl-C, for a client of your own
+	$(RUN) python -m infra.local run
+
+test: $(UV)  ## every lane that this machine can run
+	$(RUN) pytest --cov --cov-report=term
+
+check: $(UV)  ## style, types, import contracts, the template, the locks
+	$(UV) lock --check --quiet
+	$(UV) lock --check --quiet --script infra/emulator.py
+	$(RUN) ruff format --check --quiet
+	$(RUN) ruff check --quiet
+	$(RUN) mypy
+	$(RUN) lint-imports --no-logo
+	$(RUN) cfn-lint infra/template.yaml
+
+image:  ## the image that the functions run; BASE_IMAGE names another base
+	BUILDX_NO_DEFAULT_ATTESTATIONS=1 docker build --tag switchboard $(addprefix --build-arg BASE_IMAGE=,$(BASE_IMAGE)) .
+
+build/uv/bin/uv:
+	@echo "No uv on this machine: installing one into build/uv"
+	python3 -m venv build/uv
+	build/uv/bin/pip install --quiet --disable-pip-version-check uv==0.13.9

@@ -1,0 +1,1 @@
+"""Where Switchboard runs: its template for AWS, and the same template on a local AWS emulator."""

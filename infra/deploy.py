@@ -1,0 +1,120 @@
+"""infra/template.yaml deployed on an emulator, its functions run from the source instead of the image."""
+
+import io
+import json
+import shutil
+import sys
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError, WaiterError
+from samtranslator.yaml_helper import yaml_parse
+
+from infra.failure import LocalStackFailure
+from infra.process import uv
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudformation import CloudFormationClient
+    from mypy_boto3_s3 import S3Client
+
+_HERE = Path(__file__).parent
+_ROOT = _HERE.parent
+_STACK = "switchboard"
+_BUCKET = "switchboard-source"
+_CODE = "app.zip"
+
+type Template = dict[str, Any]
+
+
+def deploy(cloudformation: "CloudFormationClient", s3: "S3Client", directory: Path) -> dict[str, str]:
+    """Create the template's stack and return its outputs.
+
+    What the functions need besides, their libraries and their log, is kept in
+    *directory*.
+
+    Raises:
+        LocalStackFailure: the stack could not be created.
+    """
+    s3.create_bucket(Bucket=_BUCKET)
+    s3.put_object(Bucket=_BUCKET, Key=_CODE, Body=_source())
+    template = _template()
+    _run_from_source(template, libraries=_libraries(directory), log=functions_log(directory))
+    try:
+        cloudformation.create_stack(
+            StackName=_STACK,
+            TemplateBody=json.dumps(template),
+            Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+        )
+        cloudformation.get_waiter("stack_create_complete").wait(
+            StackName=_STACK, WaiterConfig={"Delay": 1, "MaxAttempts": 60}
+        )
+    except ClientError as error:
+        raise LocalStackFailure(f"MiniStack refuses the template: {error}") from error
+    except WaiterError as error:
+        raise LocalStackFailure(_why_it_failed(cloudformation)) from error
+    outputs = cloudformation.describe_stacks(StackName=_STACK)["Stacks"][0]["Outputs"]
+    return {output["OutputKey"]: output["OutputValue"] for output in outputs}
+
+
+def functions_log(directory: Path) -> Path:
+    """Where the functions leave their log records, one JSON object a line."""
+    return directory / "functions.log"
+
+
+def _template() -> Template:
+    """The template, the short forms of CloudFormation's functions written out."""
+    text = (_HERE / "template.yaml").read_text()
+    # Through JSON and back: YAML's aliases become copies, and the versions that it takes for dates are text.
+    template: Template = json.loads(json.dumps(yaml_parse(text), default=str))
+    return template
+
+
+def _run_from_source(template: Template, *, libraries: Path, log: Path) -> None:
+    """Make each function that is an image one that is Python, for an image would need Docker.
+
+    Its handler is the command that it gives the image. All else about it
+    stays as it is: its role, its settings, what calls it.
+    """
+    for resource in template["Resources"].values():
+        properties = resource.get("Properties", {})
+        if properties.get("PackageType") != "Image":
+            continue
+        properties["PackageType"] = "Zip"
+        properties["Runtime"] = "python3.13"
+        properties["Handler"] = properties.pop("ImageConfig")["Command"][0]
+        properties["CodeUri"] = {"Bucket": _BUCKET, "Key": _CODE}
+        properties.pop("ImageUri", None)
+        resource.pop("Metadata", None)  # how to build the image
+        variables = properties.setdefault("Environment", {}).setdefault("Variables", {})
+        variables |= {"PYTHONPATH": str(libraries), "FUNCTION_LOG": str(log)}
+
+
+def _source() -> bytes:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in sorted((_ROOT / "app").rglob("*.py")):
+            file.write(path, path.relative_to(_ROOT))
+    return archive.getvalue()
+
+
+def _libraries(directory: Path) -> Path:
+    """The libraries of the image, by the same lock and no others, and what stands in for its runtime."""
+    libraries = directory / "libraries"
+    requirements = directory / "requirements.txt"
+    uv("export", "--quiet", "--locked", "--no-dev", "--output-file", str(requirements))
+    uv("pip", "install", "--quiet", "--require-hashes", "--python", sys.executable,
+       "--requirements", str(requirements), "--target", str(libraries))  # fmt: skip
+    shutil.copy(_HERE / "runtime.py", libraries / "sitecustomize.py")
+    return libraries
+
+
+def _why_it_failed(cloudformation: "CloudFormationClient") -> str:
+    """The resources that failed, the first cause first."""
+    events = cloudformation.describe_stack_events(StackName=_STACK)["StackEvents"]
+    reasons = [
+        f"  {event['LogicalResourceId']}: {event.get('ResourceStatusReason', 'no reason given')}"
+        for event in reversed(events)
+        if event["ResourceStatus"].endswith("FAILED")
+    ]
+    return "\n".join(["MiniStack could not create the stack:", *reasons])

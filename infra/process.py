@@ -1,0 +1,112 @@
+"""MiniStack started and ended: on loopback, on a port of its own, with nothing of it left behind."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from http import HTTPStatus
+from http.client import HTTPConnection
+from pathlib import Path
+
+from infra.failure import LocalStackFailure
+
+_HERE = Path(__file__).parent
+_SCRIPT = _HERE / "emulator.py"
+_HOST = "127.0.0.1"
+_READY_WITHIN = 30  # seconds; it takes about one
+
+
+@contextmanager
+def ministack(directory: Path) -> Iterator[str]:
+    """Run MiniStack while the block lasts and yield its endpoint; its files and its log are in *directory*.
+
+    Raises:
+        LocalStackFailure: it did not start.
+    """
+    port = _free_port()
+    with (directory / "ministack.log").open("wb") as log:
+        process = subprocess.Popen(
+            [_python(), "-P", str(_SCRIPT)],  # -P: what lies beside the script is not to be imported
+            env=_environment(port, directory),
+            cwd=directory,
+            stdin=subprocess.PIPE,  # closes when this process ends, and ends MiniStack
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is for us to handle; the functions' processes are in its group
+        )
+    try:
+        _wait_until_ready(process, port)
+        yield f"http://{_HOST}:{port}"
+    finally:
+        # It keeps nothing outside *directory*, so there is nothing that it should be given time to put away.
+        with suppress(ProcessLookupError):  # it ended by itself
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def find_uv() -> str | None:
+    """The uv that runs this, by the variable that it sets, else one on the path or beside this Python."""
+    beside = str(Path(sys.executable).parent)
+    return os.environ.get("UV") or shutil.which("uv") or shutil.which("uv", path=beside)
+
+
+def uv(*arguments: str) -> str:
+    """What ``uv`` prints, run in the checkout.
+
+    Raises:
+        LocalStackFailure: there is no uv, or it failed.
+    """
+    executable = find_uv()
+    if executable is None:
+        raise LocalStackFailure("There is no uv on this machine; `pip install uv` is one way to have it.")
+    try:
+        return subprocess.run(
+            [executable, *arguments], cwd=_HERE.parent, check=True, stdout=subprocess.PIPE, text=True
+        ).stdout
+    except subprocess.CalledProcessError as error:
+        raise LocalStackFailure(f"`uv {' '.join(arguments)}` failed; its reason is above.") from error
+
+
+def _python() -> str:
+    """The interpreter of the script's locked environment, which is made if need be."""
+    uv("sync", "--quiet", "--locked", "--python", sys.executable, "--script", str(_SCRIPT))
+    return uv("python", "find", "--script", str(_SCRIPT)).strip()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((_HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _environment(port: int, directory: Path) -> dict[str, str]:
+    """Nothing of the caller's but the path, for it may hold real credentials, proxies and endpoints."""
+    return {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "TMPDIR": str(directory),
+        "BIND_HOST": _HOST,
+        "GATEWAY_PORT": str(port),
+        "AUTH": "true",  # a function may do what its role allows, and no more
+        "DOCKER_HOST": f"unix://{directory}/no-docker",  # or it sweeps containers up at start and stop
+        "IOT_MTLS_ENABLED": "0",  # or it opens a second port
+        "SFTP_ENABLED": "0",
+    }
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], port: int) -> None:
+    deadline = time.monotonic() + _READY_WITHIN
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise LocalStackFailure(f"MiniStack ended at once, with exit status {process.returncode}.")
+        with suppress(OSError), closing(HTTPConnection(_HOST, port, timeout=1)) as connection:
+            connection.request("GET", "/_ministack/ready")
+            if connection.getresponse().status == HTTPStatus.OK:
+                return
+        time.sleep(0.05)
+    raise LocalStackFailure(f"MiniStack did not answer within {_READY_WITHIN} s.")

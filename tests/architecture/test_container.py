@@ -1,0 +1,119 @@
+"""The composition root resolves, and takes other parts by its constructor's arguments."""
+
+import importlib
+import logging
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from mypy import api as mypy
+
+from app.adapters.clock import SystemClock
+from app.adapters.dynamodb import DynamoDBConnectionStore
+from app.adapters.ip import PeerFirstIpResolver, TrustedProxyIpResolver
+from app.adapters.memory import MemoryConnectionStore
+from app.container import Container
+from app.settings import InvalidSetting, Settings
+from tests.builders import FixedClock, a_connect_event, a_disconnect_event, a_handshake
+
+ROOT = Path(__file__).parent.parent.parent
+ENVIRON = {"CONNECTIONS_TABLE": "Connections", "AWS_REGION": "ap-northeast-2"}
+
+
+def a_container(**environ: str) -> Container:
+    return Container(settings=Settings.from_environ(ENVIRON | environ))
+
+
+def test_every_provider_resolves_and_to_the_same_object_each_time(credentials: None) -> None:
+    container = a_container()
+
+    for name, provider in container.providers.items():
+        assert provider() is not None, name
+        assert provider() is provider(), name
+
+
+def test_without_settings_nothing_resolves() -> None:
+    with pytest.raises(Exception, match="settings"):
+        Container().open_connection()
+
+
+def test_the_settings_pick_the_adapters(credentials: None) -> None:
+    assert isinstance(a_container().store(), DynamoDBConnectionStore)
+    assert isinstance(a_container(STORE="memory").store(), MemoryConnectionStore)
+    assert isinstance(a_container().ip_resolver(), PeerFirstIpResolver)
+    assert isinstance(a_container(TRUSTED_PROXIES="10.0.0.0/8").ip_resolver(), TrustedProxyIpResolver)
+    assert isinstance(a_container().clock(), SystemClock)
+
+
+def test_the_settings_reach_the_use_cases() -> None:
+    open_connection = a_container(
+        STORE="memory", TTL_HOURS="3", CLIENT_ATTRIBUTES="appVersion", TRUSTED_PROXIES="10.0.0.0/8"
+    ).open_connection()
+
+    connection = open_connection(
+        a_handshake(
+            query={"appVersion": "2.7"},
+            peer_address="10.0.0.1",
+            headers={"x-forwarded-for": ["203.0.113.7"]},
+        )
+    )
+
+    assert connection.expires_at - connection.created_at.replace(microsecond=0) == timedelta(hours=3)
+    assert connection.attributes == {"appVersion": "2.7"}
+    assert connection.source_ip == "203.0.113.7"
+
+
+def test_another_part_is_given_by_name() -> None:
+    clock = FixedClock()
+
+    container = Container(settings=Settings(store="memory"), clock=clock)
+
+    assert container.clock() is clock
+    assert container.open_connection()(a_handshake()).created_at == clock.now()
+
+
+def test_a_wrong_adapter_fails_the_type_check(tmp_path: Path) -> None:
+    source = (ROOT / "app" / "container.py").read_text()
+    wrong = tmp_path / "wrong_container.py"
+    wrong.write_text(source.replace("Singleton(SystemClock)", "Singleton(MemoryConnectionStore)"))
+
+    told, _, status = mypy.run(["--config-file", str(ROOT / "pyproject.toml"), str(wrong)])
+
+    assert status == 1
+    assert 'expected "Callable[..., Clock]' in told
+
+
+@pytest.fixture
+def fresh_entrypoint() -> Iterator[str]:
+    """The entrypoint's name; it is imported anew inside the test and forgotten after."""
+    name = "app.entrypoints.aws_lambda"
+    sys.modules.pop(name, None)
+    yield name
+    sys.modules.pop(name, None)
+
+
+def test_the_entrypoint_is_ready_once_it_is_imported(
+    fresh_entrypoint: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("STORE", "memory")
+
+    module = importlib.import_module(fresh_entrypoint)
+
+    with caplog.at_level(logging.INFO):
+        assert module.connect(a_connect_event(), None) == {"statusCode": 200, "body": "connected"}
+        assert module.handler(a_disconnect_event(), None) == {"statusCode": 200, "body": "disconnected"}
+        assert module.disconnect(a_disconnect_event(), None) == {"statusCode": 200, "body": "disconnected"}
+    assert [vars(record).get("found") for record in caplog.records] == [None, True, False]
+
+
+def test_a_setting_that_is_wrong_fails_the_start(
+    fresh_entrypoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TTL_HOURS", "for ever")
+    monkeypatch.setenv("CONNECTIONS_TABLE", "Connections")
+    monkeypatch.setenv("AWS_REGION", "ap-northeast-2")
+
+    with pytest.raises(InvalidSetting, match="^TTL_HOURS must be a whole number"):
+        importlib.import_module(fresh_entrypoint)

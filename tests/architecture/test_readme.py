@@ -1,0 +1,41 @@
+"""The README's commands do what it says."""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.lanes import docker_is_missing, leave_out
+
+ROOT = Path(__file__).parent.parent.parent
+
+RUN_ELSEWHERE = {
+    "make test": "it runs this test",
+    "make run": "tests/stack starts it and ends it with Ctrl-C",
+    "sam build && sam deploy --guided": "it needs an AWS account",
+}
+
+
+def commands() -> list[str]:
+    """Every line of the README's shell blocks, without its comment."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    return [line.partition("#")[0].strip() for block in blocks for line in block.splitlines()]
+
+
+def test_every_command_is_run_here_or_for_a_reason_elsewhere() -> None:
+    assert set(RUN_ELSEWHERE) < set(commands())
+    assert {"make demo", "make check", "make image"} == set(commands()) - set(RUN_ELSEWHERE)
+
+
+@pytest.mark.parametrize("command", [command for command in commands() if command not in RUN_ELSEWHERE])
+def test_a_command_succeeds(command: str) -> None:
+    if command == "make image" and (why := docker_is_missing()):
+        leave_out(why)
+
+    result = subprocess.run(
+        shlex.split(command), cwd=ROOT, capture_output=True, text=True, check=False, timeout=300
+    )
+
+    assert result.returncode == 0, result.stdout + result.stderr

@@ -1,0 +1,94 @@
+"""Things to test with: whole by default, and only what a test is about is said in it."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from app.domain.model import (
+    AccountId,
+    ClientId,
+    Connection,
+    ConnectionId,
+    Disconnect,
+    Handshake,
+    RegionName,
+)
+
+NOON = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
+
+type Event = dict[str, Any]
+
+
+class FixedClock:
+    """Clock that stands still until it is told to move."""
+
+    def __init__(self, now: datetime = NOON) -> None:
+        self._now = now
+
+    def now(self) -> datetime:
+        return self._now
+
+    def advance(self, by: timedelta) -> None:
+        self._now += by
+
+
+def a_handshake(**changes: Any) -> Handshake:
+    return Handshake(**{"connection_id": ConnectionId("c-1"), "peer_address": "203.0.113.24"} | changes)
+
+
+def a_disconnect(**changes: Any) -> Disconnect:
+    return Disconnect(**{"connection_id": ConnectionId("c-1")} | changes)
+
+
+def a_connection(**changes: Any) -> Connection:
+    whole: dict[str, Any] = {
+        "id": ConnectionId("c-1"),
+        "client_id": ClientId("dashboard-7"),
+        "account": AccountId("123456789012"),
+        "region": RegionName("ap-northeast-2"),
+        "source_ip": "203.0.113.24",
+        "created_at": NOON + timedelta(milliseconds=123),
+        "expires_at": NOON + timedelta(hours=24),
+        "user_agent": "Mozilla/5.0",
+        "connected_at": NOON,
+        "api_id": "a1b2c3d4e5",
+        "domain_name": "ws.example.com",
+        "stage": "prod",
+        "principal_id": "user-42",
+        "attributes": {"appVersion": "2.7"},
+    }
+    return Connection(**whole | changes)
+
+
+def a_bare_connection() -> Connection:
+    """One of which only what the specification asks for is known."""
+    return Connection(
+        id=ConnectionId("c-1"),
+        client_id=ClientId("unknown"),
+        account=AccountId(""),
+        region=RegionName(""),
+        source_ip="",
+        created_at=NOON,
+        expires_at=NOON + timedelta(hours=24),
+    )
+
+
+def an_event(name: str) -> Event:
+    """A full-size event of tests/events, fresh each time."""
+    event: Event = json.loads((Path(__file__).parent / "events" / f"{name}.json").read_text())
+    return event
+
+
+def a_connect_event(connection_id: str = "c-1", **query: str) -> Event:
+    """The browser's ``$connect`` event with another id and query."""
+    event = an_event("connect_browser")
+    event["requestContext"]["connectionId"] = connection_id
+    event["queryStringParameters"] = query
+    return event
+
+
+def a_disconnect_event(connection_id: str = "c-1") -> Event:
+    event = an_event("disconnect_client_closed_1005")
+    event["requestContext"]["connectionId"] = connection_id
+    return event

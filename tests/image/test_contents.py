@@ -1,0 +1,96 @@
+"""What is in the image, what is not, and that nothing of it is compiled when a function starts."""
+
+import ast
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.docker_image import TASK_ROOT, python_in_image
+
+DISTRIBUTIONS = """
+import os
+from importlib.metadata import distributions
+installed = list(distributions(path=[os.environ["LAMBDA_TASK_ROOT"]]))
+print({
+    "versions": {it.metadata["Name"]: it.version for it in installed},
+    "files": sorted({file.parts[0] for it in installed for file in it.files}),
+    "there": sorted(os.listdir(os.environ["LAMBDA_TASK_ROOT"])),
+})
+"""
+
+BYTE_CODE = """
+import importlib.util, os, pathlib
+wrong = []
+for source in pathlib.Path(os.environ["LAMBDA_TASK_ROOT"]).rglob("*.py"):
+    compiled = pathlib.Path(importlib.util.cache_from_source(source))
+    hashed_and_never_checked = 0b01  # PEP 552
+    due = (
+        importlib.util.MAGIC_NUMBER
+        + hashed_and_never_checked.to_bytes(4, "little")
+        + importlib.util.source_hash(source.read_bytes())
+    )
+    if not compiled.exists() or compiled.read_bytes()[:16] != due:
+        wrong.append(str(source))
+print(wrong)
+"""
+
+COMPILED_AT_START = """
+import os, sys
+sys.path.insert(0, os.environ["LAMBDA_TASK_ROOT"])
+compiled = []
+def note(event, arguments):
+    if event == "compile":
+        compiled.append(str(arguments[1]))
+sys.addaudithook(note)
+import app.entrypoints.aws_lambda
+print([name for name in compiled if name.startswith(os.environ["LAMBDA_TASK_ROOT"])])
+"""
+
+
+def test_the_image_holds_the_app_and_its_locked_dependencies_alone(image: str) -> None:
+    found = ast.literal_eval(python_in_image(image, DISTRIBUTIONS))
+
+    assert found["versions"] == locked_for_the_app()
+    assert set(found["there"]) - {"app", "__pycache__"} <= set(found["files"])
+
+
+def test_no_tool_reaches_the_image(image: str) -> None:
+    code = (
+        "import importlib.util, shutil;"
+        "print([tool for tool in ('uv', 'pytest', 'moto', 'testcontainers', 'docker', 'ministack')"
+        "       if shutil.which(tool) or importlib.util.find_spec(tool)])"
+    )
+
+    found = ast.literal_eval(python_in_image(image, code, PYTHONPATH=TASK_ROOT))
+
+    assert found == []
+
+
+def test_every_source_has_its_byte_code_which_nobody_needs_to_check(image: str) -> None:
+    wrong = ast.literal_eval(python_in_image(image, BYTE_CODE))
+
+    assert wrong == []
+
+
+@pytest.mark.parametrize("user", ["0:0", "1000:1000", "65534:65534", "2000000000:2000000000"])
+def test_it_starts_as_any_user_and_compiles_nothing(image: str, user: str) -> None:
+    compiled = python_in_image(image, COMPILED_AT_START, user=user, CONNECTIONS_TABLE="connections")
+
+    assert ast.literal_eval(compiled) == []
+
+
+def locked_for_the_app() -> dict[str, str]:
+    """What uv.lock says that the app needs, in its versions: the development groups are not followed."""
+    lock = tomllib.loads((Path(__file__).parents[2] / "uv.lock").read_text())
+    packages = {package["name"]: package for package in lock["package"]}
+    needed: dict[str, str] = {}
+    to_follow = ["switchboard"]
+    while to_follow:
+        package = packages[to_follow.pop()]
+        needed[package["name"]] = package["version"]
+        to_follow += [
+            other["name"] for other in package.get("dependencies", []) if other["name"] not in needed
+        ]
+    del needed["switchboard"]
+    return needed

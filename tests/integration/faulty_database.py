@@ -1,0 +1,113 @@
+"""A database that misbehaves as told, one answer per request, over real sockets."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+type Answer = Callable[[BaseHTTPRequestHandler], None]
+
+
+class FaultyDatabase:
+    """Gives the answers in turn, the last one for ever, and counts the requests."""
+
+    def __init__(self, answers: Sequence[Answer]) -> None:
+        self._answers = answers
+        self.requests = 0
+        self.endpoint = ""
+
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        answer = self._answers[min(self.requests, len(self._answers) - 1)]
+        self.requests += 1
+        answer(request)
+
+
+@contextmanager
+def faulty_database(*answers: Answer) -> Iterator[FaultyDatabase]:
+    database = FaultyDatabase(answers)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            database.answer(self)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+            """Keep quiet: the tests say what was asked."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        database.endpoint = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield database
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def refusing(status: int, code: str) -> Answer:
+    """Answer as DynamoDB does where it refuses a request."""
+    body = {"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": "no"}
+    return saying(status, json.dumps(body).encode())
+
+
+def saying(status: int, body: bytes) -> Answer:
+    """Answer with a body that need not be DynamoDB's."""
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        _body(request)
+        _send(request, status, body)
+
+    return answer
+
+
+def hanging_up(request: BaseHTTPRequestHandler) -> None:
+    """Take the request whole and close the connection."""
+    _body(request)
+    request.close_connection = True
+
+
+def losing_the_answer_of(endpoint: str) -> Answer:
+    """Have the database at *endpoint* carry the request out, and hang up on whoever asked."""
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        _forward(request, endpoint)
+        request.close_connection = True
+
+    return answer
+
+
+def forwarding_to(endpoint: str) -> Answer:
+    """Ask the database at *endpoint* and give its answer."""
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        _send(request, *_forward(request, endpoint))
+
+    return answer
+
+
+def _forward(request: BaseHTTPRequestHandler, endpoint: str) -> tuple[int, bytes, str]:
+    database = HTTPConnection(endpoint.removeprefix("http://"), timeout=10)
+    try:
+        database.request("POST", "/", _body(request), dict(request.headers))
+        answer = database.getresponse()
+        return answer.status, answer.read(), answer.headers["x-amzn-RequestId"]
+    finally:
+        database.close()
+
+
+def _body(request: BaseHTTPRequestHandler) -> bytes:
+    return request.rfile.read(int(request.headers["Content-Length"]))
+
+
+def _send(request: BaseHTTPRequestHandler, status: int, body: bytes, request_id: str = "") -> None:
+    request.send_response(status)
+    request.send_header("Content-Type", "application/x-amz-json-1.0")
+    request.send_header("Content-Length", str(len(body)))
+    if request_id:
+        request.send_header("x-amzn-RequestId", request_id)
+    request.end_headers()
+    request.wfile.write(body)

@@ -1,0 +1,249 @@
+"""A database that fails for real: each fault ends in the promised answer within the promised time."""
+
+import logging
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from app.container import Container
+from app.entrypoints.routes import Routes
+from app.settings import Settings
+from tests.builders import a_connect_event, a_disconnect_event
+from tests.dynamodb_local import REGION, a_client, create_table, running_dynamodb_local
+from tests.integration.faulty_database import (
+    Answer,
+    faulty_database,
+    forwarding_to,
+    hanging_up,
+    losing_the_answer_of,
+    refusing,
+    saying,
+)
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+pytestmark = pytest.mark.usefixtures("credentials")
+
+
+class App:
+    """The routes as the environment sets them up, with short time-outs, two attempts."""
+
+    def __init__(self, endpoint: str, table: str = "Connections") -> None:
+        self.settings = Settings.from_environ(
+            {
+                "CONNECTIONS_TABLE": table,
+                "AWS_REGION": REGION,
+                "AWS_ENDPOINT_URL_DYNAMODB": endpoint,
+                "STORE_CONNECT_TIMEOUT_MS": "300",
+                "STORE_READ_TIMEOUT_MS": "300",
+                "STORE_ATTEMPTS": "2",
+            }
+        )
+        container = Container(settings=self.settings)
+        self.routes = Routes(container.open_connection(), container.close_connection())
+
+    def connect(self) -> int:
+        return self.routes.connect(a_connect_event("c-1"), None)["statusCode"]
+
+    def disconnect(self) -> int:
+        return self.routes.disconnect(a_disconnect_event("c-1"), None)["statusCode"]
+
+    @contextmanager
+    def in_time(self) -> Iterator[None]:
+        """Fail where what happens inside takes longer than the settings promise."""
+        began = time.monotonic()
+        yield
+        took = timedelta(seconds=time.monotonic() - began)
+        assert took < self.settings.store_timeouts.longest_call
+
+
+@contextmanager
+def silent_port() -> Iterator[str]:
+    """An endpoint that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=8) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.fixture(autouse=True)
+def every_level(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    with caplog.at_level(logging.INFO, logger="switchboard"):
+        yield
+
+
+def record(caplog: pytest.LogCaptureFixture) -> logging.LogRecord:
+    (only,) = (each for each in caplog.records if each.name == "switchboard")
+    return only
+
+
+def said(caplog: pytest.LogCaptureFixture) -> tuple[object, object, object]:
+    """The record's event, its reason, and what it says of the write."""
+    facts = vars(record(caplog))
+    return facts["event"], facts["reason"], facts["write"]
+
+
+def test_a_stopped_database_refuses_the_handshake(caplog: pytest.LogCaptureFixture) -> None:
+    with running_dynamodb_local() as endpoint:
+        client = a_client(endpoint)
+        app = App(endpoint, create_table(client))
+        client.close()
+        assert app.connect() == 200
+    caplog.clear()
+
+    with app.in_time():
+        assert app.disconnect() == 503
+
+    event, reason, _ = said(caplog)
+    assert event == "store.unavailable"
+    assert reason in {"EndpointConnectionError", "ConnectionClosedError"}
+
+
+def test_a_database_that_is_not_there_refuses_the_handshake(caplog: pytest.LogCaptureFixture) -> None:
+    with silent_port() as endpoint:
+        app = App(endpoint)  # the port is closed again when the call comes
+
+    with app.in_time():
+        assert app.connect() == 503
+
+    assert said(caplog) == ("store.unavailable", "EndpointConnectionError", "none")
+
+
+def test_a_database_that_never_answers_leaves_the_write_unknown(caplog: pytest.LogCaptureFixture) -> None:
+    with silent_port() as endpoint:
+        app = App(endpoint)
+        with app.in_time():
+            assert app.connect() == 503
+
+    assert said(caplog) == ("store.unavailable", "ReadTimeoutError", "unknown")
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason", "write", "attempts"),
+    [
+        pytest.param(
+            refusing(400, "ProvisionedThroughputExceededException"),
+            "ProvisionedThroughputExceededException",
+            "none",
+            2,
+            id="throttling",
+        ),
+        pytest.param(refusing(400, "ThrottlingException"), "ThrottlingException", "none", 2, id="rate limit"),
+        pytest.param(refusing(500, "InternalServerError"), "InternalServerError", "unknown", 2, id="500"),
+        pytest.param(saying(503, b"<html>busy</html>"), "503", "unknown", 2, id="a proxy's 503"),
+        pytest.param(
+            refusing(400, "ExpiredTokenException"), "ExpiredTokenException", "none", 1, id="expired"
+        ),
+        pytest.param(
+            refusing(400, "UnrecognizedClientException"),
+            "UnrecognizedClientException",
+            "none",
+            1,
+            id="revoked",
+        ),
+        pytest.param(saying(200, b"<html>hello</html>"), "NotDynamoDB", "unknown", 1, id="not DynamoDB"),
+        pytest.param(hanging_up, "ConnectionClosedError", "unknown", 2, id="hung up"),
+    ],
+)
+def test_a_database_that_cannot_now_refuses_the_handshake(
+    caplog: pytest.LogCaptureFixture, answer: Answer, reason: str, write: str, attempts: int
+) -> None:
+    with faulty_database(answer) as database:
+        app = App(database.endpoint)
+        with app.in_time():
+            assert app.connect() == 503
+
+    assert said(caplog) == ("store.unavailable", reason, write)
+    assert database.requests == attempts
+
+
+def test_a_refusal_after_an_unheard_attempt_does_not_make_the_write_known(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with faulty_database(hanging_up, refusing(400, "ThrottlingException")) as database:
+        assert App(database.endpoint).connect() == 503
+
+    assert said(caplog) == ("store.unavailable", "ThrottlingException", "unknown")
+
+
+def test_what_one_call_left_unknown_is_not_said_of_the_next(caplog: pytest.LogCaptureFixture) -> None:
+    with faulty_database(hanging_up, hanging_up, refusing(400, "ExpiredTokenException")) as database:
+        app = App(database.endpoint)
+        assert app.connect() == 503
+        caplog.clear()
+        assert app.connect() == 503
+
+    assert said(caplog) == ("store.unavailable", "ExpiredTokenException", "none")
+
+
+def test_a_disconnect_that_meets_a_fault_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    with faulty_database(refusing(400, "ThrottlingException")) as database:
+        app = App(database.endpoint)
+        with app.in_time():
+            assert app.disconnect() == 503
+
+    assert said(caplog) == ("store.unavailable", "ThrottlingException", "none")
+
+
+def test_no_credentials_refuse_the_handshake(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
+
+    assert App("http://127.0.0.1:9").connect() == 503
+    assert said(caplog) == ("store.unavailable", "NoCredentialsError", "none")
+
+
+@pytest.mark.parametrize(
+    "code", ["AccessDeniedException", "ResourceNotFoundException", "ValidationException"]
+)
+def test_a_deployment_that_is_wrong_is_a_bug_and_whole_in_the_log(
+    caplog: pytest.LogCaptureFixture, code: str
+) -> None:
+    with faulty_database(refusing(400, code)) as database:
+        assert App(database.endpoint).connect() == 500
+
+    assert vars(record(caplog))["event"] == "bug"
+    assert record(caplog).exc_info is not None
+    assert database.requests == 1
+
+
+def test_a_write_whose_answer_was_lost_is_found_by_its_retry(
+    dynamodb_local: str, dynamodb: "DynamoDBClient", table: str
+) -> None:
+    answers = losing_the_answer_of(dynamodb_local), forwarding_to(dynamodb_local)
+    with faulty_database(*answers) as database:
+        assert App(database.endpoint, table).connect() == 200
+
+    assert database.requests == 2
+    assert len(dynamodb.scan(TableName=table)["Items"]) == 1
+
+
+def test_a_write_whose_answers_were_all_lost_is_there_and_told_as_unknown(
+    dynamodb_local: str, dynamodb: "DynamoDBClient", table: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with faulty_database(losing_the_answer_of(dynamodb_local), hanging_up) as database:
+        assert App(database.endpoint, table).connect() == 503
+
+    assert said(caplog) == ("store.unavailable", "ConnectionClosedError", "unknown")
+    assert len(dynamodb.scan(TableName=table)["Items"]) == 1
+
+
+def test_after_a_refusal_by_the_store_the_row_is_not_there(
+    dynamodb_local: str, dynamodb: "DynamoDBClient", table: str
+) -> None:
+    refusal = refusing(400, "ThrottlingException")
+    with faulty_database(refusal, refusal, forwarding_to(dynamodb_local)) as database:
+        app = App(database.endpoint, table)
+        assert app.connect() == 503
+        assert dynamodb.scan(TableName=table)["Items"] == []
+
+        assert app.connect() == 200
+        assert len(dynamodb.scan(TableName=table)["Items"]) == 1

@@ -1,0 +1,191 @@
+"""The specification to the letter: full-size events in, rows and answers out, on the real adapter."""
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from app.container import Container
+from app.entrypoints.routes import Routes
+from app.settings import Settings
+from tests.builders import NOON, Event, FixedClock, a_connect_event, a_disconnect_event, an_event
+from tests.dynamodb_local import REGION
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
+
+NOON_MS = str(int(NOON.timestamp() * 1000))
+NEXT_NOON_S = str(int(NOON.timestamp()) + 24 * 3600)
+
+CONNECTED = {"statusCode": 200, "body": "connected"}
+DISCONNECTED = {"statusCode": 200, "body": "disconnected"}
+
+
+class App:
+    """The routes against the shared DynamoDB Local, at noon, and a look behind their back."""
+
+    def __init__(self, endpoint: str, client: "DynamoDBClient", table: str) -> None:
+        self._endpoint = endpoint
+        self._client = client
+        self._table = table
+
+    def routes(self, **environ: str) -> Routes:
+        container = Container(settings=self._settings(environ), clock=FixedClock())
+        return Routes(container.open_connection(), container.close_connection())
+
+    def routes_by_the_real_clock(self) -> Routes:
+        container = Container(settings=self._settings({}))
+        return Routes(container.open_connection(), container.close_connection())
+
+    def rows(self) -> "list[dict[str, AttributeValueTypeDef]]":
+        return self._client.scan(TableName=self._table, ConsistentRead=True)["Items"]
+
+    def put(self, row: "dict[str, AttributeValueTypeDef]") -> None:
+        self._client.put_item(TableName=self._table, Item=row)
+
+    def _settings(self, environ: dict[str, str]) -> Settings:
+        least = {
+            "CONNECTIONS_TABLE": self._table,
+            "AWS_REGION": REGION,
+            "AWS_ENDPOINT_URL_DYNAMODB": self._endpoint,
+        }
+        return Settings.from_environ(least | environ)
+
+
+@pytest.fixture
+def app(dynamodb_local: str, dynamodb: "DynamoDBClient", table: str) -> App:
+    return App(dynamodb_local, dynamodb, table)
+
+
+def test_a_browsers_connection_is_one_row_with_everything_that_is_known(app: App) -> None:
+    event = an_event("connect_browser")
+
+    assert app.routes().connect(event, None) == CONNECTED
+    assert app.rows() == [
+        {
+            "connectionId": {"S": "JKJaXeXAmPl3AbC="},
+            "createdAt": {"N": NOON_MS},
+            "ttl": {"N": NEXT_NOON_S},
+            "clientId": {"S": "dashboard-7"},
+            "account": {"S": "123456789012"},
+            "region": {"S": "ap-northeast-2"},
+            "sourceIp": {"S": "203.0.113.24"},
+            "userAgent": {"S": event["headers"]["User-Agent"]},
+            "connectedAt": {"N": "1795251600000"},
+            "apiId": {"S": "a1b2c3d4e5"},
+            "domainName": {"S": "a1b2c3d4e5.execute-api.ap-northeast-2.amazonaws.com"},
+            "stage": {"S": "prod"},
+        }
+    ]
+
+
+def test_an_authorized_agents_row_names_its_principal(app: App) -> None:
+    app.routes().connect(an_event("connect_agent_api_key_authorizer"), None)
+
+    (row,) = app.rows()
+    assert row["principalId"] == {"S": "user-42"}
+    assert row["clientId"] == {"S": "agent-12"}
+    assert "userAgent" not in row
+
+
+def test_what_nobody_told_has_its_default_or_is_left_out(app: App) -> None:
+    event: Event = {"requestContext": {"connectionId": "c-1", "routeKey": "$connect"}}
+
+    assert app.routes().connect(event, None) == CONNECTED
+    assert app.rows() == [
+        {
+            "connectionId": {"S": "c-1"},
+            "createdAt": {"N": NOON_MS},
+            "ttl": {"N": NEXT_NOON_S},
+            "clientId": {"S": "unknown"},
+            "account": {"S": ""},
+            "region": {"S": ""},
+            "sourceIp": {"S": ""},
+        }
+    ]
+
+
+def test_the_times_are_epoch_milliseconds_and_epoch_seconds_of_now(app: App) -> None:
+    before = time.time()
+    app.routes_by_the_real_clock().connect(a_connect_event(), None)
+    after = time.time()
+
+    (row,) = app.rows()
+    created_at, ttl = int(row["createdAt"]["N"]), int(row["ttl"]["N"])
+    assert int(before * 1000) <= created_at <= after * 1000
+    assert ttl == created_at // 1000 + 24 * 3600
+
+
+def test_ttl_hours_says_how_long_a_row_lasts(app: App) -> None:
+    app.routes(TTL_HOURS="2").connect(a_connect_event(), None)
+
+    assert app.rows()[0]["ttl"] == {"N": str(int(NOON.timestamp()) + 2 * 3600)}
+
+
+def test_the_allowed_parameters_are_kept_in_a_map(app: App) -> None:
+    event = a_connect_event(clientId="d", appVersion="2.7", token="secret", fingerprint="")
+
+    app.routes(CLIENT_ATTRIBUTES="fingerprint,appVersion").connect(event, None)
+
+    assert app.rows()[0]["attributes"] == {"M": {"appVersion": {"S": "2.7"}}}
+
+
+def test_behind_a_trusted_proxy_the_row_has_the_clients_own_address(app: App) -> None:
+    event = an_event("connect_behind_proxy_custom_domain")
+
+    app.routes(TRUSTED_PROXIES="198.51.100.0/24").connect(event, None)
+
+    assert app.rows()[0]["sourceIp"] == {"S": "203.0.113.77"}
+
+
+def test_a_disconnect_removes_its_row_and_no_other(app: App) -> None:
+    routes = app.routes()
+    routes.connect(a_connect_event("c-1"), None)
+    routes.connect(a_connect_event("c-2"), None)
+
+    assert routes.disconnect(a_disconnect_event("c-1"), None) == DISCONNECTED
+    assert [row["connectionId"] for row in app.rows()] == [{"S": "c-2"}]
+
+
+def test_a_disconnect_of_an_unknown_connection_is_answered_alike(app: App) -> None:
+    assert app.routes().disconnect(a_disconnect_event("c-9"), None) == DISCONNECTED
+
+
+def test_a_retried_connect_keeps_the_first_row(app: App) -> None:
+    routes = app.routes()
+    routes.connect(a_connect_event("c-1", clientId="first"), None)
+
+    assert routes.connect(a_connect_event("c-1", clientId="second"), None) == CONNECTED
+    assert [row["clientId"] for row in app.rows()] == [{"S": "first"}]
+
+
+def test_a_refused_handshake_leaves_no_row(app: App) -> None:
+    answer = app.routes().connect(a_connect_event(region="Seoul"), None)
+
+    assert answer == {"statusCode": 400, "body": "region must be empty or the name of an AWS region."}
+    assert app.rows() == []
+
+
+def test_a_row_that_the_plain_function_wrote_is_closed_like_any_other(app: App) -> None:
+    app.put(
+        {
+            "connectionId": {"S": "c-1"},
+            "createdAt": {"N": NOON_MS},
+            "ttl": {"N": NEXT_NOON_S},
+            "clientId": {"S": "dashboard-7"},
+            "account": {"S": ""},
+            "region": {"S": ""},
+            "sourceIp": {"S": "203.0.113.24"},
+        }
+    )
+
+    assert app.routes().disconnect(a_disconnect_event("c-1"), None) == DISCONNECTED
+    assert app.rows() == []
+
+
+def test_a_row_that_somebody_wrote_by_hand_is_closed_like_any_other(app: App) -> None:
+    app.put({"connectionId": {"S": "c-1"}})
+
+    assert app.routes().disconnect(a_disconnect_event("c-1"), None) == DISCONNECTED
+    assert app.rows() == []

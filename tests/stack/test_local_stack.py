@@ -1,0 +1,209 @@
+"""The template on a local AWS, with real WebSocket clients; and the commands that show it."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from http import HTTPStatus
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from websockets.exceptions import InvalidStatus
+
+from infra.clients import drop, open_client
+from infra.local import local_stack
+from infra.process import find_uv
+from infra.stack import LocalStack, Row
+from tests.deadline import eventually
+from tests.lanes import leave_out
+
+ROOT = Path(__file__).parent.parent.parent
+QUERY = {"clientId": "dashboard-7", "account": "123456789012", "region": "ap-northeast-2"}
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[LocalStack]:
+    _needs_uv()
+    with local_stack() as stack:
+        yield stack
+
+
+@pytest.fixture(autouse=True)
+def nobody_is_connected(request: pytest.FixtureRequest) -> None:
+    """Each test starts from an empty list, whatever the one before left on its way out."""
+    if "stack" in request.fixturenames:
+        stack: LocalStack = request.getfixturevalue("stack")
+        eventually(lambda: stack.rows() == [])
+
+
+def test_a_client_is_in_the_table_before_its_handshake_is_answered(stack: LocalStack) -> None:
+    with open_client(stack.websocket_url, QUERY):
+        rows = stack.rows()
+
+    assert [_told(row) for row in rows] == [("dashboard-7", "123456789012", "ap-northeast-2", "127.0.0.1")]
+
+
+def test_so_is_each_of_many_that_come_at_once(stack: LocalStack) -> None:
+    names = [f"agent-{number}" for number in range(20)]
+
+    with ExitStack() as clients, ThreadPoolExecutor(len(names)) as pool:
+
+        def comes(name: str) -> bool:
+            clients.enter_context(open_client(stack.websocket_url, {"clientId": name}))
+            return name in {row.client_id for row in stack.rows()}
+
+        was_there = list(pool.map(comes, names))
+        rows = stack.rows()
+
+    assert all(was_there)
+    assert sorted(row.client_id for row in rows) == sorted(names)
+    assert len({row.connection_id for row in rows}) == len(names)
+
+
+def test_a_client_that_says_nothing_of_itself_has_the_defaults(stack: LocalStack) -> None:
+    with open_client(stack.websocket_url, {}):
+        rows = stack.rows()
+
+    assert [_told(row) for row in rows] == [("unknown", "", "", "127.0.0.1")]
+
+
+def test_a_client_that_leaves_is_gone_from_the_table_and_the_log_says_who_it_was(stack: LocalStack) -> None:
+    with open_client(stack.websocket_url, QUERY):
+        [row] = stack.rows()
+
+    eventually(lambda: stack.rows() == [])
+    [record] = [it for it in stack.records("connection.closed") if it["connectionId"] == row.connection_id]
+    assert record["clientId"] == "dashboard-7"
+    assert record["account"] == "123456789012"
+    assert record["region"] == "ap-northeast-2"
+    assert record["sourceIp"] == "127.0.0.1"
+    assert record["found"] is True
+
+
+def test_a_client_whose_tcp_connection_is_dropped_is_gone_from_the_table_too(stack: LocalStack) -> None:
+    with open_client(stack.websocket_url, {"clientId": "stays"}):
+        drop(open_client(stack.websocket_url, QUERY))
+
+        eventually(lambda: [row.client_id for row in stack.rows()] == ["stays"])
+
+
+def test_a_bad_handshake_is_refused_and_leaves_no_row(stack: LocalStack) -> None:
+    with pytest.raises(InvalidStatus) as refusal:
+        open_client(stack.websocket_url, QUERY | {"region": "nowhere"})
+
+    assert refusal.value.response.status_code == HTTPStatus.FORBIDDEN  # MiniStack's, whatever the function's
+    assert stack.records("handshake.rejected")[-1]["field"] == "region"
+    assert stack.rows() == []
+
+
+def test_the_demo_comes_to_its_end_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    with _command("demo", tmp_path) as demo:
+        output, _ = demo.communicate(timeout=60)
+
+    assert demo.returncode == 0
+    assert "The list was right at every step" in output
+    assert "400 region must be" in output
+    assert _what_is_left(tmp_path) == []
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_stack_that_runs_ends_on_a_signal_and_leaves_nothing_behind(
+    how: signal.Signals, tmp_path: Path
+) -> None:
+    with _command("run", tmp_path) as run:
+        url = _url(run)
+        with open_client(url, QUERY):
+            _read_until(run, "dashboard-7")
+            run.send_signal(how)
+            output, _ = run.communicate(timeout=20)
+
+    assert run.returncode == 0
+    assert "Traceback" not in output
+    assert _is_refused(url)
+    assert _what_is_left(tmp_path) == []
+
+
+def test_a_stack_whose_command_is_killed_ends_by_itself(tmp_path: Path) -> None:
+    with _command("run", tmp_path) as run:
+        url = _url(run)
+        run.kill()
+
+    eventually(lambda: _is_refused(url))
+    eventually(lambda: _processes_in(tmp_path) == [])
+
+
+def _told(row: Row) -> tuple[str, ...]:
+    return row.client_id, row.account, row.region, row.source_ip
+
+
+@contextmanager
+def _command(name: str, directory: Path) -> Iterator[subprocess.Popen[str]]:
+    """``python -m infra.local`` *name*, which keeps all its files in *directory*."""
+    _needs_uv()
+    with subprocess.Popen(
+        [sys.executable, "-m", "infra.local", name],
+        cwd=ROOT,
+        env=os.environ | {"TMPDIR": str(directory)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        # Where a test fails, the command must not run on, nor must reading its output go on for ever.
+        watchdog = threading.Timer(60, process.kill)
+        watchdog.start()
+        try:
+            yield process
+        finally:
+            watchdog.cancel()
+            process.kill()
+
+
+def _url(run: subprocess.Popen[str]) -> str:
+    line = _read_until(run, "ws://")
+    found = re.search(r"ws://\S+", line)
+    assert found
+    return found[0]
+
+
+def _read_until(run: subprocess.Popen[str], text: str) -> str:
+    assert run.stdout
+    read = []
+    for line in run.stdout:
+        read.append(line)
+        if text in line:
+            return line
+    pytest.fail(f"it ended without a word of {text}:\n{''.join(read)}")
+
+
+def _is_refused(url: str) -> bool:
+    address = urlsplit(url)
+    with socket.socket() as probe:
+        return probe.connect_ex((address.hostname or "", address.port or 0)) != 0
+
+
+def _what_is_left(directory: Path) -> list[str]:
+    return [str(path) for path in directory.glob("switchboard-*")] + _processes_in(directory)
+
+
+def _processes_in(directory: Path) -> list[str]:
+    """The processes that work in *directory*, as all of the stack's do; nothing where there is no /proc."""
+    left = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cwd").readlink().is_relative_to(directory):
+                left.append((process / "cmdline").read_text())
+        except OSError:  # it ended while we looked, or is not ours
+            continue
+    return left
+
+
+def _needs_uv() -> None:
+    if find_uv() is None:
+        leave_out("no uv on this machine")

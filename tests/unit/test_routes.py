@@ -1,0 +1,265 @@
+"""Outcomes as answers and log records."""
+
+import json
+import logging
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from app.adapters.ip import PeerFirstIpResolver
+from app.adapters.memory import MemoryConnectionStore
+from app.domain.errors import StorageUnavailable
+from app.domain.model import Connection, ConnectionId
+from app.domain.ports import ConnectionStore
+from app.domain.use_cases import CloseConnection, OpenConnection
+from app.entrypoints.routes import Routes
+from tests.builders import FixedClock, a_connect_event, a_disconnect_event, an_event
+from tests.unit.test_events import CHROME, gateway_like, json_values
+
+STANDARD_FIELDS = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "exc_text"}
+
+
+class FailingStore(MemoryConnectionStore):
+    """A store that raises the same error for everything."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+
+    def add(self, connection: Connection) -> None:
+        raise self._error
+
+    def remove(self, connection_id: ConnectionId) -> Connection | None:
+        raise self._error
+
+
+def routes(store: ConnectionStore) -> Routes:
+    clock = FixedClock()
+    return Routes(
+        OpenConnection(clock, PeerFirstIpResolver(), store, timedelta(hours=24)),
+        CloseConnection(clock, store),
+    )
+
+
+@pytest.fixture
+def store() -> MemoryConnectionStore:
+    return MemoryConnectionStore()
+
+
+@pytest.fixture(autouse=True)
+def every_level(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    with caplog.at_level(logging.DEBUG):
+        yield
+
+
+def facts(caplog: pytest.LogCaptureFixture) -> dict[str, object]:
+    """What the one record says beside its text."""
+    (record,) = caplog.records
+    return {name: value for name, value in vars(record).items() if name not in STANDARD_FIELDS}
+
+
+def test_a_connected_client_is_told_so_once_it_is_in_the_store(store: MemoryConnectionStore) -> None:
+    answer = routes(store).connect(a_connect_event("c-1", clientId="dashboard-7"), None)
+
+    assert answer == {"statusCode": 200, "body": "connected"}
+    assert store.get(ConnectionId("c-1")) is not None
+
+
+def test_a_disconnected_client_is_in_the_store_no_more(store: MemoryConnectionStore) -> None:
+    routes(store).connect(a_connect_event("c-1"), None)
+
+    answer = routes(store).disconnect(a_disconnect_event("c-1"), None)
+
+    assert answer == {"statusCode": 200, "body": "disconnected"}
+    assert store.get(ConnectionId("c-1")) is None
+
+
+def test_an_unknown_connection_is_disconnected_too(store: MemoryConnectionStore) -> None:
+    answer = routes(store).disconnect(a_disconnect_event("c-9"), None)
+
+    assert answer == {"statusCode": 200, "body": "disconnected"}
+
+
+def test_a_retried_connect_is_answered_alike(store: MemoryConnectionStore) -> None:
+    first = routes(store).connect(a_connect_event("c-1"), None)
+
+    assert routes(store).connect(a_connect_event("c-1"), None) == first
+
+
+def test_the_handler_goes_by_the_events_route(store: MemoryConnectionStore) -> None:
+    handler = routes(store).handler
+
+    assert handler(an_event("connect_browser"), None) == {"statusCode": 200, "body": "connected"}
+    assert handler(an_event("disconnect_client_closed_1005"), None) == {
+        "statusCode": 200,
+        "body": "disconnected",
+    }
+
+
+@pytest.mark.parametrize("event", [{}, {"requestContext": {"routeKey": "$default"}}, [], None])
+def test_the_handler_refuses_a_route_that_it_does_not_have(
+    store: MemoryConnectionStore, event: object
+) -> None:
+    answer = routes(store).handler(event, None)
+
+    assert answer["statusCode"] == 400
+    assert answer["body"] == "requestContext.routeKey must be $connect or $disconnect."
+
+
+def test_an_opening_is_recorded_with_who_it_is(
+    store: MemoryConnectionStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    routes(store).connect(an_event("connect_browser"), None)
+
+    assert caplog.records[0].levelname == "INFO"
+    assert facts(caplog) == {
+        "event": "connection.opened",
+        "connectionId": "JKJaXeXAmPl3AbC=",
+        "clientId": "dashboard-7",
+        "account": "123456789012",
+        "region": "ap-northeast-2",
+        "sourceIp": "203.0.113.24",
+        "userAgent": CHROME,
+    }
+
+
+def test_a_close_is_recorded_with_who_it_was_and_how_long(
+    store: MemoryConnectionStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    routes(store).connect(an_event("connect_browser"), None)
+    caplog.clear()
+
+    routes(store).disconnect(an_event("disconnect_client_closed_1005"), None)
+
+    assert caplog.records[0].levelname == "INFO"
+    assert facts(caplog) == {
+        "event": "connection.closed",
+        "connectionId": "JKJaXeXAmPl3AbC=",
+        "found": True,
+        "clientId": "dashboard-7",
+        "account": "123456789012",
+        "region": "ap-northeast-2",
+        "sourceIp": "203.0.113.24",
+        "userAgent": CHROME,
+        "durationMs": 374362,
+        "disconnectStatusCode": 1005,
+        "disconnectReason": "Client-side close frame status not set",
+    }
+
+
+def test_a_close_that_finds_no_row_says_so(
+    store: MemoryConnectionStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    event = a_disconnect_event("c-9")
+    del event["requestContext"]["connectedAt"]
+
+    routes(store).disconnect(event, None)
+
+    assert facts(caplog) == {
+        "event": "connection.closed",
+        "connectionId": "c-9",
+        "found": False,
+        "disconnectStatusCode": 1005,
+        "disconnectReason": "Client-side close frame status not set",
+    }
+
+
+def test_a_refusal_names_the_field_and_echoes_nothing(
+    store: MemoryConnectionStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = routes(store).connect(a_connect_event("c-1", account="s3cr3t"), None)
+
+    assert answer == {
+        "statusCode": 400,
+        "body": "account must be empty or an AWS account id of 12 digits.",
+    }
+    assert caplog.records[0].levelname == "WARNING"
+    assert facts(caplog) == {
+        "event": "handshake.rejected",
+        "route": "$connect",
+        "connectionId": "c-1",
+        "field": "account",
+    }
+    assert store.get(ConnectionId("c-1")) is None
+
+
+@pytest.mark.parametrize("route", ["connect", "disconnect"])
+def test_an_event_without_a_connection_is_refused_and_recorded(
+    store: MemoryConnectionStore, caplog: pytest.LogCaptureFixture, route: str
+) -> None:
+    answer = getattr(routes(store), route)({"requestContext": {}}, None)
+
+    assert answer == {"statusCode": 400, "body": "requestContext.connectionId is missing."}
+    assert facts(caplog)["event"] == "handshake.rejected"
+    assert facts(caplog)["field"] == "requestContext.connectionId"
+
+
+@pytest.mark.parametrize(("outcome_unknown", "write"), [(True, "unknown"), (False, "none")])
+def test_without_the_store_nobody_is_told_connected(
+    caplog: pytest.LogCaptureFixture, *, outcome_unknown: bool, write: str
+) -> None:
+    failing = FailingStore(StorageUnavailable("ReadTimeoutError", outcome_unknown=outcome_unknown))
+
+    answer = routes(failing).connect(a_connect_event("c-1"), None)
+
+    assert answer["statusCode"] == 503
+    assert caplog.records[0].levelname == "ERROR"
+    assert facts(caplog) == {
+        "event": "store.unavailable",
+        "route": "$connect",
+        "connectionId": "c-1",
+        "reason": "ReadTimeoutError",
+        "write": write,
+    }
+
+
+def test_without_the_store_a_disconnect_says_so_too(caplog: pytest.LogCaptureFixture) -> None:
+    failing = FailingStore(StorageUnavailable("ThrottlingException", outcome_unknown=False))
+
+    answer = routes(failing).disconnect(a_disconnect_event("c-1"), None)
+
+    assert answer["statusCode"] == 503
+    assert facts(caplog)["event"] == "store.unavailable"
+    assert facts(caplog)["route"] == "$disconnect"
+
+
+def test_a_bug_is_ours_and_whole_in_the_log_but_not_in_the_answer(caplog: pytest.LogCaptureFixture) -> None:
+    answer = routes(FailingStore(KeyError("a secret"))).connect(a_connect_event("c-1"), None)
+
+    (record,) = caplog.records
+    assert answer == {"statusCode": 500, "body": "Internal error."}
+    assert record.levelname == "ERROR"
+    assert record.exc_info is not None
+    assert record.exc_info[0] is KeyError
+    assert facts(caplog) == {"event": "bug", "route": "$connect", "connectionId": "c-1"}
+
+
+@given(event=json_values | gateway_like)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_comes_is_answered_and_recorded_once(
+    caplog: pytest.LogCaptureFixture, event: object
+) -> None:
+    app = routes(MemoryConnectionStore())
+    for act in (app.connect, app.disconnect, app.handler):
+        caplog.clear()
+
+        answer = act(event, None)
+
+        assert answer["statusCode"] in {200, 400}
+        json.dumps(facts(caplog), ensure_ascii=False).encode()
+
+
+def test_no_record_holds_a_header_a_query_or_a_token(
+    store: MemoryConnectionStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    event = an_event("connect_agent_api_key_authorizer")
+    event["queryStringParameters"]["token"] = "t0k3n"
+
+    routes(store).connect(event, None)
+
+    told = json.dumps(facts(caplog))
+    assert "example-key" not in told
+    assert "t0k3n" not in told
+    assert "Sec-WebSocket" not in told

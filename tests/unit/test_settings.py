@@ -1,0 +1,115 @@
+"""Every knob: its default, its check."""
+
+from datetime import timedelta
+from ipaddress import ip_network
+
+import pytest
+
+from app.settings import LONGEST_STORE_CALL, InvalidSetting, Settings, StoreTimeouts
+
+LEAST = {"CONNECTIONS_TABLE": "Connections", "AWS_REGION": "ap-northeast-2"}
+
+
+def settings(**more: str) -> Settings:
+    return Settings.from_environ(LEAST | more)
+
+
+def test_a_table_and_a_region_are_enough() -> None:
+    assert settings() == Settings(
+        table="Connections",
+        region="ap-northeast-2",
+        store="dynamodb",
+        lifetime=timedelta(hours=24),
+        attribute_names=(),
+        trusted_proxies=(),
+        dynamodb_endpoint=None,
+        store_timeouts=StoreTimeouts(
+            connect=timedelta(seconds=1), read=timedelta(milliseconds=1500), attempts=3
+        ),
+    )
+
+
+def test_every_variable_is_read() -> None:
+    assert settings(
+        TTL_HOURS="3",
+        CLIENT_ATTRIBUTES="fingerprint, appVersion,,fingerprint",
+        TRUSTED_PROXIES="10.0.0.0/8, 2001:db8::/32,192.0.2.1",
+        AWS_ENDPOINT_URL_DYNAMODB="http://127.0.0.1:8000",
+        STORE_CONNECT_TIMEOUT_MS="200",
+        STORE_READ_TIMEOUT_MS="300",
+        STORE_ATTEMPTS="2",
+    ) == Settings(
+        table="Connections",
+        region="ap-northeast-2",
+        lifetime=timedelta(hours=3),
+        attribute_names=("fingerprint", "appVersion"),
+        trusted_proxies=(
+            ip_network("10.0.0.0/8"),
+            ip_network("2001:db8::/32"),
+            ip_network("192.0.2.1/32"),
+        ),
+        dynamodb_endpoint="http://127.0.0.1:8000",
+        store_timeouts=StoreTimeouts(timedelta(milliseconds=200), timedelta(milliseconds=300), 2),
+    )
+
+
+def test_what_is_empty_has_its_default() -> None:
+    assert settings(TTL_HOURS="", CLIENT_ATTRIBUTES="", TRUSTED_PROXIES="", STORE="") == settings()
+
+
+def test_the_memory_store_needs_neither_table_nor_region() -> None:
+    assert Settings.from_environ({"STORE": "memory"}).store == "memory"
+
+
+def test_the_sdks_other_region_variable_counts_too() -> None:
+    environ = {"CONNECTIONS_TABLE": "Connections", "AWS_DEFAULT_REGION": "us-east-1"}
+
+    assert Settings.from_environ(environ).region == "us-east-1"
+
+
+@pytest.mark.parametrize("missing", LEAST)
+def test_what_is_missing_is_named(missing: str) -> None:
+    with pytest.raises(InvalidSetting, match=f"^{missing} is missing"):
+        settings(**{missing: ""})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("STORE", "redis"),
+        ("TTL_HOURS", "0"),
+        ("TTL_HOURS", "-1"),
+        ("TTL_HOURS", "1.5"),
+        ("TTL_HOURS", "a day"),
+        ("TTL_HOURS", "٢٤"),
+        ("TTL_HOURS", "9" * 30),
+        ("CLIENT_ATTRIBUTES", "a,b,c,d,e,f,g,h,i"),
+        ("CLIENT_ATTRIBUTES", "fingerprint,clientId"),
+        ("TRUSTED_PROXIES", "10.0.0.0/33"),
+        ("TRUSTED_PROXIES", "10.0.0.1/8"),
+        ("TRUSTED_PROXIES", "proxy.example.com"),
+        ("AWS_ENDPOINT_URL_DYNAMODB", "localhost:8000"),
+        ("AWS_ENDPOINT_URL_DYNAMODB", "http://"),
+        ("AWS_ENDPOINT_URL_DYNAMODB", "http://[::1"),
+        ("AWS_ENDPOINT_URL_DYNAMODB", "http://localhost:port"),
+        ("STORE_ATTEMPTS", "0"),
+        ("STORE_ATTEMPTS", "11"),
+        ("STORE_READ_TIMEOUT_MS", "soon"),
+        ("STORE_READ_TIMEOUT_MS", "20000"),
+        ("STORE_CONNECT_TIMEOUT_MS", "20000"),
+        ("STORE_ATTEMPTS", "9"),
+    ],
+)
+def test_what_is_malformed_is_named(name: str, value: str) -> None:
+    with pytest.raises(InvalidSetting, match=name):
+        settings(**{name: value})
+
+
+def test_by_default_the_longest_store_call_ends_in_time() -> None:
+    assert StoreTimeouts().longest_call <= LONGEST_STORE_CALL
+
+
+def test_the_longest_store_call_counts_every_attempt_and_every_pause() -> None:
+    timeouts = StoreTimeouts(connect=timedelta(seconds=1), read=timedelta(seconds=2), attempts=3)
+
+    assert timeouts.longest_call == timedelta(seconds=3 * 3 + (1 + 5) + (2 + 5))

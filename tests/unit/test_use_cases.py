@@ -1,0 +1,116 @@
+"""Opening and closing, on fakes."""
+
+from datetime import timedelta
+
+import pytest
+
+from app.adapters.ip import PeerFirstIpResolver
+from app.adapters.memory import MemoryConnectionStore
+from app.domain.errors import InvalidHandshake
+from app.domain.model import ConnectionId
+from app.domain.use_cases import CloseConnection, OpenConnection
+from tests.builders import NOON, FixedClock, a_connection, a_disconnect, a_handshake
+
+C1 = ConnectionId("c-1")
+
+
+@pytest.fixture
+def clock() -> FixedClock:
+    return FixedClock()
+
+
+@pytest.fixture
+def store() -> MemoryConnectionStore:
+    return MemoryConnectionStore()
+
+
+@pytest.fixture
+def open_connection(clock: FixedClock, store: MemoryConnectionStore) -> OpenConnection:
+    return OpenConnection(
+        clock, PeerFirstIpResolver(), store, timedelta(hours=24), attribute_names=("appVersion",)
+    )
+
+
+@pytest.fixture
+def close_connection(clock: FixedClock, store: MemoryConnectionStore) -> CloseConnection:
+    return CloseConnection(clock, store)
+
+
+def test_an_opened_connection_is_in_the_store(
+    open_connection: OpenConnection, store: MemoryConnectionStore
+) -> None:
+    connection = open_connection(a_handshake(query={"clientId": "dashboard-7", "appVersion": "2.7"}))
+
+    assert store.get(C1) == connection
+    assert connection.client_id == "dashboard-7"
+    assert connection.source_ip == "203.0.113.24"
+    assert connection.attributes == {"appVersion": "2.7"}
+
+
+def test_a_connection_is_kept_for_its_lifetime(open_connection: OpenConnection) -> None:
+    connection = open_connection(a_handshake())
+
+    assert connection.created_at == NOON
+    assert connection.expires_at == NOON + timedelta(hours=24)
+
+
+def test_a_handshake_that_breaks_a_rule_leaves_nothing(
+    open_connection: OpenConnection, store: MemoryConnectionStore
+) -> None:
+    with pytest.raises(InvalidHandshake):
+        open_connection(a_handshake(query={"account": "12"}))
+
+    assert store.get(C1) is None
+
+
+def test_a_closed_connection_is_gone_and_told(
+    close_connection: CloseConnection, store: MemoryConnectionStore
+) -> None:
+    store.add(a_connection())
+
+    closed = close_connection(a_disconnect())
+
+    assert closed.connection == a_connection()
+    assert store.get(C1) is None
+
+
+def test_closing_what_is_unknown_finds_nothing(close_connection: CloseConnection) -> None:
+    closed = close_connection(a_disconnect())
+
+    assert closed.connection is None
+    assert closed.lasted is None
+
+
+def test_how_long_it_lasted_is_the_gateways_to_say(
+    close_connection: CloseConnection, store: MemoryConnectionStore
+) -> None:
+    store.add(a_connection(connected_at=NOON))
+
+    closed = close_connection(a_disconnect(disconnected_at=NOON + timedelta(milliseconds=374362)))
+
+    assert closed.lasted == timedelta(milliseconds=374362)
+
+
+def test_where_no_row_tells_when_it_began_the_disconnect_may(close_connection: CloseConnection) -> None:
+    closed = close_connection(a_disconnect(connected_at=NOON, disconnected_at=NOON + timedelta(seconds=9)))
+
+    assert closed.lasted == timedelta(seconds=9)
+
+
+def test_where_the_gateway_says_nothing_our_own_clock_does(
+    close_connection: CloseConnection, store: MemoryConnectionStore, clock: FixedClock
+) -> None:
+    store.add(a_connection(connected_at=None, created_at=NOON))
+    clock.advance(timedelta(minutes=3))
+
+    assert close_connection(a_disconnect()).lasted == timedelta(minutes=3)
+
+
+def test_clocks_that_disagree_make_no_negative_time(
+    close_connection: CloseConnection, store: MemoryConnectionStore
+) -> None:
+    store.add(a_connection(connected_at=NOON))
+
+    closed = close_connection(a_disconnect(disconnected_at=NOON - timedelta(seconds=1)))
+
+    assert closed.lasted == timedelta()
