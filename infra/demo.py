@@ -10,7 +10,7 @@ from websockets.sync.client import ClientConnection
 from infra.clients import drop, open_client
 from infra.failure import LocalStackFailure
 from infra.screen import Screen
-from infra.stack import LocalStack, Record
+from infra.stack import LocalStack, Record, Row
 
 type Query = Mapping[str, str]
 
@@ -70,15 +70,13 @@ class _Story:
         self._clients.callback(client.close)
         self._inside[_name(query)] = query, client
         self._check()  # at once: that is the promise
-        self._screen.show(self._stack.rows())
 
     def leaves(self, query: Query, what: str, how: Callable[[ClientConnection], None]) -> None:
         self._screen.say(what)
         _, client = self._inside.pop(_name(query))
         how(client)
-        _wait_for(self._is_right)  # $disconnect comes after the connection has ended
+        _wait_for(lambda: self._is_right(self._stack.rows()))  # $disconnect comes after the end
         self._check()
-        self._screen.show(self._stack.rows())
         self._screen.add(f"The log says who it was: {self._record_of(query)}")
 
     def is_refused(self, query: Query, what: str) -> None:
@@ -90,7 +88,6 @@ class _Story:
         else:
             raise DemoFailure("A handshake that must be refused was accepted.")
         self._check()
-        self._screen.show(self._stack.rows())
         answer = self._stack.ask_connect(_event(query))
         self._screen.add(
             f"Refused with HTTP {status}, MiniStack's only refusal. What the function says to that query:",
@@ -106,19 +103,17 @@ class _Story:
         )
 
     def _check(self) -> None:
-        if not self._is_right():
-            raise DemoFailure(
-                f"THE LIST IS WRONG.\n  Connected: {self._expected()}\n  In the table: {self._listed()}"
-            )
+        """Show the list as it is now, if it is right."""
+        rows = self._stack.rows()
+        if not self._is_right(rows):
+            raise DemoFailure(f"THE LIST IS WRONG.\n  Connected: {self._expected()}\n  Listed: {_told(rows)}")
+        self._screen.show(rows)
 
-    def _is_right(self) -> bool:
-        return self._listed() == self._expected()
+    def _is_right(self, rows: list[Row]) -> bool:
+        return _told(rows) == self._expected()
 
     def _expected(self) -> list[tuple[str, ...]]:
         return sorted(tuple((_DEFAULTS | dict(query)).values()) for query, _ in self._inside.values())
-
-    def _listed(self) -> list[tuple[str, ...]]:
-        return sorted((row.client_id, row.account, row.region) for row in self._stack.rows())
 
     def _record_of(self, query: Query) -> str:
         def found() -> list[Record]:
@@ -129,6 +124,10 @@ class _Story:
             raise DemoFailure(f"$disconnect left no record of '{_name(query)}'.")
         told = ("clientId", "account", "region", "sourceIp", "durationMs")
         return " ".join(f"{name}={value}" for name in told if (value := found()[0][name]) != "")
+
+
+def _told(rows: list[Row]) -> list[tuple[str, ...]]:
+    return sorted((row.client_id, row.account, row.region) for row in rows)
 
 
 def _name(query: Query) -> str:

@@ -51,7 +51,7 @@ def local_stack(say: Callable[[str], None] = lambda _: None) -> Iterator[LocalSt
         try:
             say("Starting MiniStack, an emulator of AWS, on 127.0.0.1 (the first time, downloading it)")
             with ministack(directory) as endpoint, ExitStack() as clients:
-                say("Deploying infra/template.yaml on it")
+                say("Deploying infra/template.yaml on it; its functions may do what their roles allow")
                 yield _deployed(endpoint, directory, clients)
         except Exception as error:
             error.add_note(_what_the_logs_say(directory))

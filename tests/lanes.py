@@ -3,12 +3,14 @@
 import os
 import shutil
 from collections import Counter, defaultdict
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
 import docker
 import pytest
+from docker.errors import DockerException, ImageNotFound
 
 LANES = ("unit", "contract", "integration", "image", "stack", "architecture")
 """One lane per folder below tests/, cheapest first."""
@@ -21,15 +23,26 @@ REQUIRED = "REQUIRE_DOCKER"
 def docker_is_missing() -> str | None:
     """Why no container can be run here; ``None`` where one can."""
     try:
-        client = docker.from_env()
-    except docker.errors.DockerException:
+        with closing(docker.from_env()) as engine:
+            engine.ping()
+    except DockerException:
         return "no Docker engine answers"
+    return None
+
+
+@cache
+def image_is_missing(name: str) -> str | None:
+    """Why no container of the image *name* can be run here; ``None`` where one can, and it is pulled."""
+    if why := docker_is_missing():
+        return why
     try:
-        client.ping()
-    except docker.errors.DockerException:
-        return "no Docker engine answers"
-    finally:
-        client.close()
+        with closing(docker.from_env()) as engine:
+            try:
+                engine.images.get(name)
+            except ImageNotFound:
+                engine.images.pull(name)
+    except DockerException:
+        return f"the image {name} is not here and can't be pulled"
     return None
 
 

@@ -3,12 +3,15 @@
 import json
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import boto3
 from cfnlint.decode.cfn_yaml import load  # type: ignore[import-untyped]  # it comes without types
 from samtranslator.parser.parser import Parser  # type: ignore[import-untyped]  # likewise
 from samtranslator.translator.translator import Translator  # type: ignore[import-untyped]  # likewise
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.type_defs import TimeToLiveSpecificationTypeDef
 
 PATH = Path(__file__).parent.parent / "infra" / "template.yaml"
 
@@ -49,9 +52,9 @@ def table_properties() -> dict[str, Any]:
     return {name: table[name] for name in _SHAPE if name in table}
 
 
-def time_to_live() -> dict[str, Any]:
+def time_to_live() -> "TimeToLiveSpecificationTypeDef":
     """ConnectionsTable's TTL as boto3's ``update_time_to_live`` takes it."""
-    return cast("dict[str, Any]", _table()["TimeToLiveSpecification"])
+    return cast("TimeToLiveSpecificationTypeDef", _table()["TimeToLiveSpecification"])
 
 
 def _table() -> dict[str, Any]:

@@ -9,9 +9,9 @@ from testcontainers.core.container import DockerContainer
 from testcontainers.core.network import Network
 from testcontainers.core.wait_strategies import HttpWaitStrategy
 
-from tests.docker_image import ACCESS_KEY, base_image, built_image, missing_image, published
+from tests.docker_image import ACCESS_KEY, base_image, built_image, published
 from tests.dynamodb_local import IMAGE, REGION
-from tests.lanes import docker_is_missing, leave_out
+from tests.lanes import image_is_missing, leave_out
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def image() -> str:
-    if why := docker_is_missing() or missing_image(base_image(), IMAGE):
+    if why := image_is_missing(base_image()) or image_is_missing(IMAGE):
         leave_out(why)
     return built_image()
 

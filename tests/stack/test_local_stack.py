@@ -113,7 +113,7 @@ def test_the_demo_comes_to_its_end_and_leaves_nothing_behind(tmp_path: Path) -> 
     assert _what_is_left(tmp_path) == []
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_the_stack_that_runs_ends_on_a_signal_and_leaves_nothing_behind(
     how: signal.Signals, tmp_path: Path
 ) -> None:
