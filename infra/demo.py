@@ -8,9 +8,8 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection
 
 from infra.clients import drop, open_client
-from infra.failure import LocalStackFailure
 from infra.screen import Screen
-from infra.stack import LocalStack, Record, Row
+from infra.stack import LocalStack, LocalStackFailure, Record, Row
 
 type Query = Mapping[str, str]
 

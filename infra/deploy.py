@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError, WaiterError
 from samtranslator.yaml_helper import yaml_parse
 
-from infra.failure import LocalStackFailure
 from infra.process import uv
+from infra.stack import LocalStackFailure
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient

@@ -21,10 +21,9 @@ from botocore.config import Config
 
 from infra.demo import demo
 from infra.deploy import deploy, functions_log
-from infra.failure import LocalStackFailure
 from infra.process import ministack
 from infra.screen import Screen
-from infra.stack import LocalStack, Record
+from infra.stack import LocalStack, LocalStackFailure, Record
 from infra.watch import watch
 
 UNLIKE_AWS = (

@@ -13,7 +13,7 @@ from http import HTTPStatus
 from http.client import HTTPConnection
 from pathlib import Path
 
-from infra.failure import LocalStackFailure
+from infra.stack import LocalStackFailure
 
 _HERE = Path(__file__).parent
 _SCRIPT = _HERE / "emulator.py"

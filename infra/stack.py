@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 type Record = dict[str, Any]
 
 
+class LocalStackFailure(Exception):
+    """The local stack can't be had; the text says why and where to look."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One connected client, as the table has it."""

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import boto3
-from cfnlint.decode.cfn_yaml import load  # type: ignore[import-untyped]  # it comes without types
-from samtranslator.parser.parser import Parser  # type: ignore[import-untyped]  # likewise
-from samtranslator.translator.translator import Translator  # type: ignore[import-untyped]  # likewise
+from samtranslator.parser.parser import Parser
+from samtranslator.translator.translator import Translator
+from samtranslator.yaml_helper import yaml_parse
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import TimeToLiveSpecificationTypeDef
@@ -63,7 +63,7 @@ def _table() -> dict[str, Any]:
 
 @cache
 def _source() -> str:
-    return json.dumps(load(str(PATH)))
+    return json.dumps(yaml_parse(PATH.read_text()), default=str)  # YAML's dates are versions here
 
 
 @cache

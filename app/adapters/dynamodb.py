@@ -4,6 +4,7 @@ A row is a connection; attributes that are unknown are left out. Their names
 and types are a contract with tables and readers that exist.
 """
 
+import logging
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -69,6 +70,7 @@ def dynamodb_client(
     endpoint: str | None = None,
 ) -> "DynamoDBClient":
     """A client whose every call ends: *attempts* in all, each with both time-outs, random pauses between."""
+    logging.getLogger("botocore").setLevel(logging.WARNING)  # it tells at INFO where it found credentials
     return boto3.session.Session().client(
         "dynamodb",
         region_name=region,

@@ -20,7 +20,7 @@ from websockets.exceptions import InvalidStatus
 from infra.clients import drop, open_client
 from infra.local import local_stack
 from infra.process import find_uv
-from infra.stack import LocalStack, Row
+from infra.stack import LocalStack, Record, Row
 from tests.deadline import eventually
 from tests.lanes import leave_out
 
@@ -78,8 +78,12 @@ def test_a_client_that_leaves_is_gone_from_the_table_and_the_log_says_who_it_was
     with open_client(stack.websocket_url, QUERY):
         [row] = stack.rows()
 
-    eventually(lambda: stack.rows() == [])
-    [record] = [it for it in stack.records("connection.closed") if it["connectionId"] == row.connection_id]
+    def records() -> list[Record]:
+        return [it for it in stack.records("connection.closed") if it["connectionId"] == row.connection_id]
+
+    eventually(lambda: len(records()) == 1)  # it comes after the row is gone
+    [record] = records()
+    assert stack.rows() == []
     assert record["clientId"] == "dashboard-7"
     assert record["account"] == "123456789012"
     assert record["region"] == "ap-northeast-2"
