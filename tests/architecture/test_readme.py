@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.lanes import docker_is_missing, leave_out
+from tests.docker_image import base_image
+from tests.lanes import image_is_missing, leave_out
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -31,7 +32,7 @@ def test_every_command_is_run_here_or_for_a_reason_elsewhere() -> None:
 
 @pytest.mark.parametrize("command", [command for command in commands() if command not in RUN_ELSEWHERE])
 def test_a_command_succeeds(command: str) -> None:
-    if command == "make image" and (why := docker_is_missing()):
+    if command == "make image" and (why := image_is_missing(base_image())):
         leave_out(why)
 
     result = subprocess.run(
