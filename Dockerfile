@@ -16,13 +16,24 @@ RUN uv export --quiet --frozen --no-dev --no-emit-project --output-file requirem
         --requirements requirements.txt \
     && rm -rf dependencies/bin dependencies/.lock
 
-# botocore looks through the folders of all 400 AWS services, and more than once, before it builds a client for
-# one: 28 of the 68 ms of CPU that the client takes at a cold start, and 18 of 42 MB. An adapter that calls
-# another service adds its folder here; until then its function does not start and says why
-# (UnknownServiceError). The C files, 12 MB, are what the injector's wheel was compiled from.
+# What no function reads: botocore's descriptions of the 400 AWS services but one, boto3's of its resource classes,
+# and the C files that the injector's wheel was compiled from. botocore looks through all those folders, three times,
+# before it builds a client. An adapter that calls another service through it adds that folder here; until then its
+# function does not start, and says why (UnknownServiceError).
 RUN cd dependencies/botocore \
     && mv data all && mkdir data && mv all/*.json all/dynamodb data && rm -r all \
+    && rm -rf ../boto3/data ../boto3/examples \
     && rm -f ../dependency_injector/*.c
+
+# Amazon's own certificate authorities, from certifi's bundle: app/adapters/dynamodb_direct/trust.py says why.
+RUN uv export --quiet --frozen --only-group image --no-emit-project --output-file tools.txt \
+    && uv pip install --quiet --python python3 --target tools --require-hashes --requirements tools.txt \
+    && python3 -c 'import re; \
+name = r"(?:Amazon Root CA [1-4]|Starfield Services Root Certificate Authority - G2)"; \
+bundle = open("tools/certifi/cacert.pem").read(); \
+roots = re.findall(rf"# Label: \"{name}\"\n.*?-----END CERTIFICATE-----\n", bundle, re.DOTALL); \
+assert len(roots) == 5, f"{len(roots)} roots"; \
+open("amazon_roots.pem", "w").writelines(roots)'
 
 # A function can't write beside its code, so byte code that is missing is compiled at every cold start; and
 # the usual kind is checked against its source at every import. This kind is taken as it is. The prefix is
@@ -31,7 +42,8 @@ RUN python3 -m compileall -q --invalidation-mode unchecked-hash \
         -s dependencies -p "${LAMBDA_TASK_ROOT}" dependencies \
     && chmod -R a=rX dependencies
 COPY app app
-RUN python3 -m compileall -q --invalidation-mode unchecked-hash -p "${LAMBDA_TASK_ROOT}" app \
+RUN cp amazon_roots.pem app/adapters/dynamodb_direct/ \
+    && python3 -m compileall -q --invalidation-mode unchecked-hash -p "${LAMBDA_TASK_ROOT}" app \
     && chmod -R a=rX app
 
 FROM ${BASE_IMAGE}

@@ -3,9 +3,7 @@
 from dependency_injector import containers, providers
 
 from app.adapters.clock import SystemClock
-from app.adapters.dynamodb import DynamoDBConnectionStore, dynamodb_client
 from app.adapters.ip import PeerFirstIpResolver, TrustedProxyIpResolver
-from app.adapters.memory import MemoryConnectionStore
 from app.domain.ports import Clock, ConnectionStore, IpResolver
 from app.domain.use_cases import CloseConnection, OpenConnection
 from app.settings import Settings
@@ -18,16 +16,33 @@ def _ip_resolver(settings: Settings) -> IpResolver:
 
 
 def _store(settings: Settings) -> ConnectionStore:
+    # each adapter is imported where it is picked: an SDK that is not used costs no start
     if settings.store == "memory":
+        from app.adapters.memory import MemoryConnectionStore  # noqa: PLC0415
+
         return MemoryConnectionStore()
-    client = dynamodb_client(
+    timeouts = settings.store_timeouts
+    if settings.store == "dynamodb-boto3":
+        from app.adapters.dynamodb import DynamoDBConnectionStore, dynamodb_client  # noqa: PLC0415
+
+        client = dynamodb_client(
+            region=settings.region,
+            endpoint=settings.dynamodb_endpoint,
+            connect_timeout=timeouts.connect,
+            read_timeout=timeouts.read,
+            attempts=timeouts.attempts,
+        )
+        return DynamoDBConnectionStore(client, settings.table)
+    from app.adapters.dynamodb_direct import direct_store  # noqa: PLC0415
+
+    return direct_store(
+        table=settings.table,
         region=settings.region,
         endpoint=settings.dynamodb_endpoint,
-        connect_timeout=settings.store_timeouts.connect,
-        read_timeout=settings.store_timeouts.read,
-        attempts=settings.store_timeouts.attempts,
+        connect_timeout=timeouts.connect,
+        read_timeout=timeouts.read,
+        attempts=timeouts.attempts,
     )
-    return DynamoDBConnectionStore(client, settings.table)
 
 
 class Container(containers.DeclarativeContainer):

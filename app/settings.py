@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal, Self, cast, get_args
-from urllib.parse import urlsplit
 
-from app.domain.model import MAX_ATTRIBUTES
+from app.domain.model import MAX_ATTRIBUTES, MAX_NAME, REGION
 
-Store = Literal["dynamodb", "memory"]
+Store = Literal["dynamodb", "dynamodb-boto3", "memory"]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 LONGEST_STORE_CALL = timedelta(seconds=22)
@@ -20,6 +19,9 @@ The template's functions stop after 25 s and API Gateway gives up at 29 s
 (its integration time-out); the difference is for a cold start and the answer.
 """
 
+# DynamoDB's developer guide, 'Naming rules'; an ARN goes wherever a name does
+_TABLE = re.compile(r"(?:arn:[a-z-]+:dynamodb:[a-z0-9-]+:[0-9]{12}:table/)?[A-Za-z0-9_.-]{3,255}")
+_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:]+")
 _DIGITS = re.compile(r"[0-9]{1,9}")
 _SPECIFIED_PARAMETERS = frozenset({"clientId", "account", "region"})
 
@@ -79,12 +81,12 @@ class Settings:
         store = _store(environ)
         return cls(
             store=store,
-            table=_table(environ) if store == "dynamodb" else "",
-            region=_region(environ) if store == "dynamodb" else "",
+            table="" if store == "memory" else _table(environ),
+            region="" if store == "memory" else _region(environ),
             lifetime=timedelta(hours=_whole_number(environ, "TTL_HOURS", 24, most=24 * 366)),
             attribute_names=_attribute_names(environ),
             trusted_proxies=_trusted_proxies(environ),
-            dynamodb_endpoint=_dynamodb_endpoint(environ),
+            dynamodb_endpoint=_dynamodb_endpoint(environ, store),
             store_timeouts=_store_timeouts(environ),
         )
 
@@ -100,6 +102,8 @@ def _table(environ: Mapping[str, str]) -> str:
     table = environ.get("CONNECTIONS_TABLE")
     if not table:
         raise InvalidSetting("CONNECTIONS_TABLE is missing: it names the DynamoDB table.")
+    if not _TABLE.fullmatch(table):
+        raise InvalidSetting("CONNECTIONS_TABLE must be the name or the ARN of a DynamoDB table.")
     return table
 
 
@@ -107,11 +111,15 @@ def _region(environ: Mapping[str, str]) -> str:
     region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION")
     if not region:
         raise InvalidSetting("AWS_REGION is missing: it names the table's region; Lambda sets it.")
+    if not REGION.fullmatch(region):
+        raise InvalidSetting("AWS_REGION must be the name of an AWS region.")
     return region
 
 
 def _attribute_names(environ: Mapping[str, str]) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(_listed(environ, "CLIENT_ATTRIBUTES")))
+    if any(not name.isprintable() or len(name) > MAX_NAME for name in names):
+        raise InvalidSetting(f"CLIENT_ATTRIBUTES must be names of at most {MAX_NAME} printable characters.")
     if len(names) > MAX_ATTRIBUTES:
         raise InvalidSetting(f"CLIENT_ATTRIBUTES must name at most {MAX_ATTRIBUTES} parameters.")
     if taken := _SPECIFIED_PARAMETERS.intersection(names):
@@ -123,7 +131,10 @@ def _trusted_proxies(environ: Mapping[str, str]) -> tuple[Network, ...]:
     networks: list[Network] = []
     for cidr in _listed(environ, "TRUSTED_PROXIES"):
         try:
-            networks.append(ipaddress.ip_network(cidr))
+            network = ipaddress.ip_network(cidr)
+            if isinstance(network, ipaddress.IPv6Network) and network.network_address.ipv4_mapped:
+                raise ValueError  # noqa: TRY301 - addresses are compared as IPv4, so it would never match
+            networks.append(network)
         except ValueError:
             raise InvalidSetting(
                 "TRUSTED_PROXIES must be networks like 10.0.0.0/8 or 2001:db8::/32, "
@@ -132,18 +143,31 @@ def _trusted_proxies(environ: Mapping[str, str]) -> tuple[Network, ...]:
     return tuple(networks)
 
 
-def _dynamodb_endpoint(environ: Mapping[str, str]) -> str | None:
-    endpoint = environ.get("AWS_ENDPOINT_URL_DYNAMODB")
-    if not endpoint:
-        return None
+def _dynamodb_endpoint(environ: Mapping[str, str], store: Store) -> str | None:
+    for name in ("AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL"):  # the SDK's own variables, in its order
+        if endpoint := environ.get(name):
+            return _endpoint(name, endpoint)
+    if store == "dynamodb":
+        for name in ("AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT"):
+            if environ.get(name, "").lower() == "true":
+                raise InvalidSetting(
+                    f"{name} needs STORE=dynamodb-boto3, or the endpoint in AWS_ENDPOINT_URL_DYNAMODB."
+                )
+    return None
+
+
+def _endpoint(name: str, value: str) -> str:
+    from urllib.parse import urlsplit  # noqa: PLC0415 - only tests and unusual deployments need it
+
     try:
-        url = urlsplit(endpoint)
-        valid = url.scheme in ("http", "https") and url.hostname and url.port != 0
+        url = urlsplit(value)
+        valid = url.scheme in ("http", "https") and _HOST.fullmatch(url.hostname or "") and url.port != 0
+        valid = valid and url.path in ("", "/") and not (url.query or url.fragment or url.username)
     except ValueError:  # a bracket left open, a port that is no number
         valid = False
     if not valid:
-        raise InvalidSetting("AWS_ENDPOINT_URL_DYNAMODB must be an http or https URL.")
-    return endpoint
+        raise InvalidSetting(f"{name} must be an http or https URL of a host, and a port if need be.")
+    return value
 
 
 def _store_timeouts(environ: Mapping[str, str]) -> StoreTimeouts:

@@ -12,6 +12,8 @@ import docker
 import pytest
 from docker.errors import DockerException, ImageNotFound
 
+_ROOT = Path(__file__).parent.parent
+
 LANES = ("unit", "contract", "integration", "image", "stack", "architecture")
 """One lane per folder below tests/, cheapest first."""
 
@@ -67,7 +69,7 @@ class LaneSummary:
         self._reasons: dict[str, set[str]] = defaultdict(set)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        lane = lane_of(Path(report.fspath))
+        lane = lane_of(_ROOT / report.fspath)
         if report.when == "call" or report.outcome != "passed":
             self._outcomes[lane][report.outcome] += 1
         if report.skipped and isinstance(report.longrepr, tuple):
@@ -85,4 +87,5 @@ class LaneSummary:
 
 def lane_of(path: Path) -> str:
     """The lane that the test file *path* belongs to."""
-    return next((part for part in path.parts if part in LANES), "unit")
+    below_tests = path.relative_to(Path(__file__).parent).parts
+    return below_tests[0] if below_tests[0] in LANES else "unit"

@@ -2,7 +2,7 @@
 
 SwitchboardError
 ├── InvalidHandshake      what the client or the gateway sent can't be recorded
-└── StorageUnavailable    the store did not do what it was asked, and says so too late or not at all
+└── StorageUnavailable    the store did not confirm what it was asked to do
 """
 
 
@@ -26,8 +26,8 @@ class StorageUnavailable(SwitchboardError):
     """The store could not be reached, or not in time, or it refused the work for now.
 
     ``reason`` is the technology's own short name of the fault, for the log.
-    ``outcome_unknown`` is true where a request went out and no answer came:
-    what was asked may have been done all the same.
+    ``outcome_unknown`` is true where a request went out and nobody said what
+    became of it: what was asked may have been done all the same.
     """
 
     def __init__(self, reason: str, *, outcome_unknown: bool) -> None:

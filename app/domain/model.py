@@ -1,4 +1,4 @@
-"""The words of the domain: Handshake, Connection, Disconnect, Closed, and their value rules."""
+"""The words of the domain, and their value rules."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ MAX_ATTRIBUTE = 256
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _ACCOUNT = re.compile(r"[0-9]{12}")
 # By shape, since AWS adds regions every year: ap-northeast-2, us-gov-west-1, us-isob-east-1, eusc-de-east-1.
-_REGION = re.compile(r"[a-z]{2,8}(-[a-z]{2,16}){1,3}-[0-9]{1,2}")
+REGION = re.compile(r"[a-z]{2,8}(-[a-z]{2,16}){1,3}-[0-9]{1,2}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +127,30 @@ class Disconnect:
 
 
 @dataclass(frozen=True, slots=True)
-class Closed:
-    """What a close found: the connection it removed, if there was one, and how long that lasted."""
+class Opened:
+    """What an open left in the store; *repeated* where it had been there before, from an earlier delivery."""
+
+    connection: Connection
+    repeated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What a store forgot; ``None`` where it found nothing.
+
+    *certain* is false where it found nothing, but an earlier attempt of the
+    same call, of which no word came back, may have.
+    """
 
     connection: Connection | None
+    certain: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """What a close removed, and how long that had lasted, as far as it is known."""
+
+    removed: Removed
     lasted: timedelta | None
 
 
@@ -161,7 +181,7 @@ def _account(value: str) -> AccountId:
 
 
 def _region(value: str) -> RegionName:
-    if value and not _REGION.fullmatch(value):
+    if value and not REGION.fullmatch(value):
         raise InvalidHandshake("region", "must be empty or the name of an AWS region")
     return RegionName(value)
 

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Protocol
 
-from app.domain.model import Connection, ConnectionId, Handshake
+from app.domain.model import Connection, ConnectionId, Handshake, Removed
 
 
 class Clock(Protocol):
@@ -26,17 +26,17 @@ class IpResolver(Protocol):
 class ConnectionStore(Protocol):
     """The set of open connections. Every adapter passes tests/contract."""
 
-    def add(self, connection: Connection) -> None:
+    def add(self, connection: Connection) -> Connection:
         """Remember *connection*; where its id is known already, the first one stays as it is.
 
-        A return means that the connection is in the store.
+        Returns what is in the store then: *connection*, or that first one.
 
         Raises:
             StorageUnavailable: the store did not confirm in time.
         """
 
-    def remove(self, connection_id: ConnectionId) -> Connection | None:
-        """Forget a connection and return what was known of it; ``None`` where the id is unknown.
+    def remove(self, connection_id: ConnectionId) -> Removed:
+        """Forget a connection and tell what was known of it; an unknown id is no error.
 
         Raises:
             StorageUnavailable: the store did not confirm in time.

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
-from app.domain.model import Closed, Connection, Disconnect, Handshake
+from app.domain.model import Closed, Connection, Disconnect, Handshake, Opened
 from app.domain.ports import Clock, ConnectionStore, IpResolver
 
 
@@ -17,8 +17,8 @@ class OpenConnection:
     lifetime: timedelta
     attribute_names: tuple[str, ...] = ()
 
-    def __call__(self, handshake: Handshake) -> Connection:
-        """Record the connection and return it; it is in the store by then.
+    def __call__(self, handshake: Handshake) -> Opened:
+        """Record the connection; what is returned is in the store.
 
         Raises:
             InvalidHandshake: the client sent something that can't be recorded.
@@ -32,8 +32,8 @@ class OpenConnection:
             until=now + self.lifetime,
             attribute_names=self.attribute_names,
         )
-        self.store.add(connection)
-        return connection
+        stored = self.store.add(connection)
+        return Opened(stored, repeated=stored != connection)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +52,10 @@ class CloseConnection:
         Raises:
             StorageUnavailable: the store did not confirm in time.
         """
-        connection = self.store.remove(disconnect.connection_id)
+        removed = self.store.remove(disconnect.connection_id)
         began = disconnect.connected_at
-        if connection is not None:
-            began = connection.connected_at or began or connection.created_at
+        if removed.connection is not None:
+            began = removed.connection.connected_at or began or removed.connection.created_at
         ended = disconnect.disconnected_at or self.clock.now()
         lasted = max(ended - began, timedelta()) if began is not None else None
-        return Closed(connection, lasted)
+        return Closed(removed, lasted)

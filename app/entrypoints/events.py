@@ -29,7 +29,7 @@ def response(status: int, body: str) -> Response:
 
 def route_key(event: object) -> str | None:
     """The route that the gateway chose, such as ``$connect``."""
-    return _text(_context(event), "routeKey")
+    return clean(_text(_context(event), "routeKey"))
 
 
 def known_connection_id(event: object) -> str | None:

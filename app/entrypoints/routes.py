@@ -49,25 +49,28 @@ class Routes:
                 return _answer(other, event, _refuse_route)
 
     def _open(self, event: object) -> Response:
-        connection = self.open_connection(events.handshake(event))
-        logger.info(
-            "connection opened",
-            extra={"event": "connection.opened", "connectionId": connection.id} | _who(connection),
-        )
+        opened = self.open_connection(events.handshake(event))
+        facts = {
+            "event": "connection.opened",
+            "connectionId": opened.connection.id,
+            "repeated": opened.repeated,
+        }
+        logger.info("connection opened", extra=facts | _who(opened.connection))
         return events.response(200, "connected")
 
     def _close(self, event: object) -> Response:
         disconnect = events.disconnect(event)
         closed = self.close_connection(disconnect)
+        removed, connection = closed.removed, closed.removed.connection
         facts: dict[str, object] = {
             "event": "connection.closed",
             "connectionId": disconnect.connection_id,
-            "found": closed.connection is not None,
+            "found": connection is not None if removed.certain else "unknown",
             "disconnectStatusCode": disconnect.status_code,
             "disconnectReason": disconnect.reason,
         }
-        if closed.connection is not None:
-            facts |= _who(closed.connection)
+        if connection is not None:
+            facts |= _who(connection)
         if closed.lasted is not None:
             facts["durationMs"] = closed.lasted // timedelta(milliseconds=1)
         logger.info("connection closed", extra=facts)

@@ -12,6 +12,7 @@ from mypy import api as mypy
 
 from app.adapters.clock import SystemClock
 from app.adapters.dynamodb import DynamoDBConnectionStore
+from app.adapters.dynamodb_direct.store import DirectDynamoDBConnectionStore
 from app.adapters.ip import PeerFirstIpResolver, TrustedProxyIpResolver
 from app.adapters.memory import MemoryConnectionStore
 from app.container import Container
@@ -19,7 +20,11 @@ from app.settings import InvalidSetting, Settings
 from tests.builders import FixedClock, a_connect_event, a_disconnect_event, a_handshake
 
 ROOT = Path(__file__).parent.parent.parent
-ENVIRON = {"CONNECTIONS_TABLE": "Connections", "AWS_REGION": "ap-northeast-2"}
+ENVIRON = {
+    "CONNECTIONS_TABLE": "Connections",
+    "AWS_REGION": "ap-northeast-2",
+    "AWS_ENDPOINT_URL_DYNAMODB": "http://127.0.0.1:9",  # where nobody listens
+}
 
 
 def a_container(**environ: str) -> Container:
@@ -40,7 +45,8 @@ def test_without_settings_nothing_resolves() -> None:
 
 
 def test_the_settings_pick_the_adapters(credentials: None) -> None:
-    assert isinstance(a_container().store(), DynamoDBConnectionStore)
+    assert isinstance(a_container().store(), DirectDynamoDBConnectionStore)
+    assert isinstance(a_container(STORE="dynamodb-boto3").store(), DynamoDBConnectionStore)
     assert isinstance(a_container(STORE="memory").store(), MemoryConnectionStore)
     assert isinstance(a_container().ip_resolver(), PeerFirstIpResolver)
     assert isinstance(a_container(TRUSTED_PROXIES="10.0.0.0/8").ip_resolver(), TrustedProxyIpResolver)
@@ -58,7 +64,7 @@ def test_the_settings_reach_the_use_cases() -> None:
             peer_address="10.0.0.1",
             headers={"x-forwarded-for": ["203.0.113.7"]},
         )
-    )
+    ).connection
 
     assert connection.expires_at - connection.created_at.replace(microsecond=0) == timedelta(hours=3)
     assert connection.attributes == {"appVersion": "2.7"}
@@ -71,13 +77,13 @@ def test_another_part_is_given_by_name() -> None:
     container = Container(settings=Settings(store="memory"), clock=clock)
 
     assert container.clock() is clock
-    assert container.open_connection()(a_handshake()).created_at == clock.now()
+    assert container.open_connection()(a_handshake()).connection.created_at == clock.now()
 
 
 def test_a_wrong_adapter_fails_the_type_check(tmp_path: Path) -> None:
     source = (ROOT / "app" / "container.py").read_text()
     wrong = tmp_path / "wrong_container.py"
-    wrong.write_text(source.replace("Singleton(SystemClock)", "Singleton(MemoryConnectionStore)"))
+    wrong.write_text(source.replace("Singleton(SystemClock)", "Singleton(PeerFirstIpResolver)"))
 
     told, _, status = mypy.run(["--config-file", str(ROOT / "pyproject.toml"), str(wrong)])
 

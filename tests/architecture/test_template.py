@@ -108,7 +108,9 @@ def counted() -> set[tuple[str, str]]:
     """The event names that metric filters look for, each with the log group that they look in."""
     counted: set[tuple[str, str]] = set()
     for name, metric_filter in resources("Logs::MetricFilter").items():
-        match = re.fullmatch(r'\{ \$\.event = "([^"]+)" \}', metric_filter["FilterPattern"])
+        match = re.fullmatch(
+            r'\{ \$\.event = "([^"]+)"(?: && \$\.repeated IS FALSE)? \}', metric_filter["FilterPattern"]
+        )
         assert match, name
         counted.add((match[1], metric_filter["LogGroupName"]["Ref"]))
     return counted

@@ -3,9 +3,10 @@
 import logging
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -34,9 +35,10 @@ pytestmark = pytest.mark.usefixtures("credentials")
 class App:
     """The routes as the environment sets them up, with short time-outs, two attempts."""
 
-    def __init__(self, endpoint: str, table: str = "Connections") -> None:
+    def __init__(self, store: str, endpoint: str, table: str = "Connections") -> None:
         self.settings = Settings.from_environ(
             {
+                "STORE": store,
                 "CONNECTIONS_TABLE": table,
                 "AWS_REGION": REGION,
                 "AWS_ENDPOINT_URL_DYNAMODB": endpoint,
@@ -56,11 +58,22 @@ class App:
 
     @contextmanager
     def in_time(self) -> Iterator[None]:
-        """Fail where what happens inside takes longer than the settings promise."""
+        """Fail where what happens inside takes longer than both attempts and the one pause between them."""
+        timeouts = self.settings.store_timeouts
         began = time.monotonic()
         yield
         took = timedelta(seconds=time.monotonic() - began)
-        assert took < self.settings.store_timeouts.longest_call
+        longest = timeouts.attempts * (timeouts.connect + timeouts.read) + timedelta(seconds=1)
+        assert took < longest + timedelta(seconds=1)  # for a machine that is busy
+
+
+type MakeApp = Callable[..., App]
+
+
+@pytest.fixture(params=["dynamodb", "dynamodb-boto3"])
+def an_app(request: pytest.FixtureRequest) -> MakeApp:
+    """Makes an App of each of the adapters, which fail alike."""
+    return partial(App, request.param)
 
 
 @contextmanager
@@ -87,10 +100,10 @@ def said(caplog: pytest.LogCaptureFixture) -> tuple[object, object, object]:
     return facts["event"], facts["reason"], facts["write"]
 
 
-def test_a_stopped_database_refuses_the_handshake(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_stopped_database_refuses_the_handshake(an_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
     with running_dynamodb_local() as endpoint:
         client = a_client(endpoint)
-        app = App(endpoint, create_table(client))
+        app = an_app(endpoint, create_table(client))
         client.close()
         assert app.connect() == 200
     caplog.clear()
@@ -103,9 +116,11 @@ def test_a_stopped_database_refuses_the_handshake(caplog: pytest.LogCaptureFixtu
     assert reason in {"EndpointConnectionError", "ConnectionClosedError"}
 
 
-def test_a_database_that_is_not_there_refuses_the_handshake(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_database_that_is_not_there_refuses_the_handshake(
+    an_app: MakeApp, caplog: pytest.LogCaptureFixture
+) -> None:
     with silent_port() as endpoint:
-        app = App(endpoint)  # the port is closed again when the call comes
+        app = an_app(endpoint)  # the port is closed again when the call comes
 
     with app.in_time():
         assert app.connect() == 503
@@ -113,9 +128,11 @@ def test_a_database_that_is_not_there_refuses_the_handshake(caplog: pytest.LogCa
     assert said(caplog) == ("store.unavailable", "EndpointConnectionError", "none")
 
 
-def test_a_database_that_never_answers_leaves_the_write_unknown(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_database_that_never_answers_leaves_the_write_unknown(
+    an_app: MakeApp, caplog: pytest.LogCaptureFixture
+) -> None:
     with silent_port() as endpoint:
-        app = App(endpoint)
+        app = an_app(endpoint)
         with app.in_time():
             assert app.connect() == 503
 
@@ -133,6 +150,9 @@ def test_a_database_that_never_answers_leaves_the_write_unknown(caplog: pytest.L
             id="throttling",
         ),
         pytest.param(refusing(400, "ThrottlingException"), "ThrottlingException", "none", 2, id="rate limit"),
+        pytest.param(refusing(400, "RequestLimitExceeded"), "RequestLimitExceeded", "none", 2, id="quota"),
+        pytest.param(saying(429, b"<html>slow down</html>"), "429", "none", 2, id="a proxy's 429"),
+        pytest.param(saying(403, b"<html>no</html>"), "403", "none", 1, id="a proxy's 403"),
         pytest.param(refusing(500, "InternalServerError"), "InternalServerError", "unknown", 2, id="500"),
         pytest.param(saying(503, b"<html>busy</html>"), "503", "unknown", 2, id="a proxy's 503"),
         pytest.param(
@@ -150,10 +170,10 @@ def test_a_database_that_never_answers_leaves_the_write_unknown(caplog: pytest.L
     ],
 )
 def test_a_database_that_cannot_now_refuses_the_handshake(
-    caplog: pytest.LogCaptureFixture, answer: Answer, reason: str, write: str, attempts: int
+    an_app: MakeApp, caplog: pytest.LogCaptureFixture, answer: Answer, reason: str, write: str, attempts: int
 ) -> None:
     with faulty_database(answer) as database:
-        app = App(database.endpoint)
+        app = an_app(database.endpoint)
         with app.in_time():
             assert app.connect() == 503
 
@@ -162,17 +182,20 @@ def test_a_database_that_cannot_now_refuses_the_handshake(
 
 
 def test_a_refusal_after_an_unheard_attempt_does_not_make_the_write_known(
+    an_app: MakeApp,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with faulty_database(hanging_up, refusing(400, "ThrottlingException")) as database:
-        assert App(database.endpoint).connect() == 503
+        assert an_app(database.endpoint).connect() == 503
 
     assert said(caplog) == ("store.unavailable", "ThrottlingException", "unknown")
 
 
-def test_what_one_call_left_unknown_is_not_said_of_the_next(caplog: pytest.LogCaptureFixture) -> None:
+def test_what_one_call_left_unknown_is_not_said_of_the_next(
+    an_app: MakeApp, caplog: pytest.LogCaptureFixture
+) -> None:
     with faulty_database(hanging_up, hanging_up, refusing(400, "ExpiredTokenException")) as database:
-        app = App(database.endpoint)
+        app = an_app(database.endpoint)
         assert app.connect() == 503
         caplog.clear()
         assert app.connect() == 503
@@ -180,9 +203,9 @@ def test_what_one_call_left_unknown_is_not_said_of_the_next(caplog: pytest.LogCa
     assert said(caplog) == ("store.unavailable", "ExpiredTokenException", "none")
 
 
-def test_a_disconnect_that_meets_a_fault_says_so(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_disconnect_that_meets_a_fault_says_so(an_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
     with faulty_database(refusing(400, "ThrottlingException")) as database:
-        app = App(database.endpoint)
+        app = an_app(database.endpoint)
         with app.in_time():
             assert app.disconnect() == 503
 
@@ -190,14 +213,14 @@ def test_a_disconnect_that_meets_a_fault_says_so(caplog: pytest.LogCaptureFixtur
 
 
 def test_no_credentials_refuse_the_handshake(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    an_app: MakeApp, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
 
-    assert App("http://127.0.0.1:9").connect() == 503
+    assert an_app("http://127.0.0.1:9").connect() == 503
     assert said(caplog) == ("store.unavailable", "NoCredentialsError", "none")
 
 
@@ -205,10 +228,10 @@ def test_no_credentials_refuse_the_handshake(
     "code", ["AccessDeniedException", "ResourceNotFoundException", "ValidationException"]
 )
 def test_a_deployment_that_is_wrong_is_a_bug_and_whole_in_the_log(
-    caplog: pytest.LogCaptureFixture, code: str
+    an_app: MakeApp, caplog: pytest.LogCaptureFixture, code: str
 ) -> None:
     with faulty_database(refusing(400, code)) as database:
-        assert App(database.endpoint).connect() == 500
+        assert an_app(database.endpoint).connect() == 500
 
     assert vars(record(caplog))["event"] == "bug"
     assert record(caplog).exc_info is not None
@@ -216,32 +239,53 @@ def test_a_deployment_that_is_wrong_is_a_bug_and_whole_in_the_log(
 
 
 def test_a_write_whose_answer_was_lost_is_found_by_its_retry(
-    dynamodb_local: str, dynamodb: "DynamoDBClient", table: str
+    an_app: MakeApp, dynamodb_local: str, dynamodb: "DynamoDBClient", table: str
 ) -> None:
     answers = losing_the_answer_of(dynamodb_local), forwarding_to(dynamodb_local)
     with faulty_database(*answers) as database:
-        assert App(database.endpoint, table).connect() == 200
+        assert an_app(database.endpoint, table).connect() == 200
 
     assert database.requests == 2
     assert len(dynamodb.scan(TableName=table)["Items"]) == 1
 
 
+def test_a_delete_whose_answer_was_lost_can_not_say_whether_there_was_a_row(
+    an_app: MakeApp,
+    dynamodb_local: str,
+    dynamodb: "DynamoDBClient",
+    table: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert an_app(dynamodb_local, table).connect() == 200
+    caplog.clear()
+    answers = losing_the_answer_of(dynamodb_local), forwarding_to(dynamodb_local)
+    with faulty_database(*answers) as database:
+        assert an_app(database.endpoint, table).disconnect() == 200
+
+    assert vars(record(caplog))["found"] == "unknown"
+    assert dynamodb.scan(TableName=table)["Items"] == []
+
+
 def test_a_write_whose_answers_were_all_lost_is_there_and_told_as_unknown(
-    dynamodb_local: str, dynamodb: "DynamoDBClient", table: str, caplog: pytest.LogCaptureFixture
+    an_app: MakeApp,
+    dynamodb_local: str,
+    dynamodb: "DynamoDBClient",
+    table: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     with faulty_database(losing_the_answer_of(dynamodb_local), hanging_up) as database:
-        assert App(database.endpoint, table).connect() == 503
+        assert an_app(database.endpoint, table).connect() == 503
 
     assert said(caplog) == ("store.unavailable", "ConnectionClosedError", "unknown")
     assert len(dynamodb.scan(TableName=table)["Items"]) == 1
 
 
 def test_after_a_refusal_by_the_store_the_row_is_not_there(
-    dynamodb_local: str, dynamodb: "DynamoDBClient", table: str
+    an_app: MakeApp, dynamodb_local: str, dynamodb: "DynamoDBClient", table: str
 ) -> None:
     refusal = refusing(400, "ThrottlingException")
     with faulty_database(refusal, refusal, forwarding_to(dynamodb_local)) as database:
-        app = App(database.endpoint, table)
+        app = an_app(database.endpoint, table)
         assert app.connect() == 503
         assert dynamodb.scan(TableName=table)["Items"] == []
 

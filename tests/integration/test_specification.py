@@ -184,8 +184,22 @@ def test_a_row_that_the_plain_function_wrote_is_closed_like_any_other(app: App) 
     assert app.rows() == []
 
 
-def test_a_row_that_somebody_wrote_by_hand_is_closed_like_any_other(app: App) -> None:
-    app.put({"connectionId": {"S": "c-1"}})
+@pytest.mark.parametrize(
+    "rest",
+    [
+        pytest.param({}, id="a key alone"),
+        pytest.param({"ttl": {"N": "1795251600000"}}, id="a ttl in milliseconds"),
+        pytest.param({"createdAt": {"S": "2026-11-21"}}, id="a date as text"),
+        pytest.param({"createdAt": {"N": "1795251600000.5"}}, id="half a millisecond"),
+        pytest.param({"userAgent": {"NULL": True}}, id="a null"),
+        pytest.param({"attributes": {"S": "appVersion=2.7"}}, id="attributes as text"),
+        pytest.param({"attributes": {"M": {"appVersion": {"N": "2.7"}}}}, id="an attribute as a number"),
+    ],
+)
+def test_a_row_that_somebody_wrote_by_hand_is_closed_like_any_other(
+    app: App, rest: "dict[str, AttributeValueTypeDef]"
+) -> None:
+    app.put({"connectionId": {"S": "c-1"}, **rest})
 
     assert app.routes().disconnect(a_disconnect_event("c-1"), None) == DISCONNECTED
     assert app.rows() == []

@@ -16,9 +16,10 @@ CHROME = (
     "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36"
 )
 
+texts = st.text(st.characters(exclude_categories=[]))  # JSON can carry lone surrogates
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    st.none() | st.booleans() | st.integers() | st.floats() | texts,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
     max_leaves=10,
 )
 FIELDS = (
@@ -102,6 +103,41 @@ def test_a_repeated_header_has_all_its_values() -> None:
         "x-forwarded-for": ["203.0.113.7", "10.0.0.1"],
         "origin": ["https://example.com"],
     }
+
+
+def test_a_header_whose_values_are_no_list_is_passed_over() -> None:
+    event: Event = {
+        "requestContext": {"connectionId": "c-1"},
+        "multiValueHeaders": {"Origin": "https://example.com", "Via": [None, "1.1 proxy"]},
+    }
+
+    assert events.handshake(event).headers == {"via": ["1.1 proxy"]}
+
+
+def test_what_the_gateway_saw_goes_before_what_the_client_says() -> None:
+    event = an_event("connect_browser")
+    event["headers"]["User-Agent"] = event["multiValueHeaders"]["User-Agent"][0] = "another"
+
+    assert events.handshake(event).user_agent == CHROME
+
+
+def test_what_only_the_log_reads_can_be_written() -> None:
+    event: Event = {
+        "requestContext": {
+            "connectionId": "c\ud800-1",
+            "routeKey": "$\udfffconnect",
+            "disconnectReason": "a\x00b",
+        }
+    }
+
+    assert events.known_connection_id(event) == "c-1"
+    assert events.route_key(event) == "$connect"
+    assert (
+        events.disconnect(
+            event | {"requestContext": {"connectionId": "c", "disconnectReason": "a\x00b"}}
+        ).reason
+        == "ab"
+    )
 
 
 def test_a_user_agent_may_come_in_a_header_only() -> None:

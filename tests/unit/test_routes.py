@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from app.adapters.ip import PeerFirstIpResolver
 from app.adapters.memory import MemoryConnectionStore
 from app.domain.errors import StorageUnavailable
-from app.domain.model import Connection, ConnectionId
+from app.domain.model import Connection, ConnectionId, Removed
 from app.domain.ports import ConnectionStore
 from app.domain.use_cases import CloseConnection, OpenConnection
 from app.entrypoints.routes import Routes
@@ -28,10 +28,10 @@ class FailingStore(MemoryConnectionStore):
         super().__init__()
         self._error = error
 
-    def add(self, connection: Connection) -> None:
+    def add(self, connection: Connection) -> Connection:
         raise self._error
 
-    def remove(self, connection_id: ConnectionId) -> Connection | None:
+    def remove(self, connection_id: ConnectionId) -> Removed:
         raise self._error
 
 
@@ -116,6 +116,7 @@ def test_an_opening_is_recorded_with_who_it_is(
     assert caplog.records[0].levelname == "INFO"
     assert facts(caplog) == {
         "event": "connection.opened",
+        "repeated": False,
         "connectionId": "JKJaXeXAmPl3AbC=",
         "clientId": "dashboard-7",
         "account": "123456789012",
@@ -166,6 +167,33 @@ def test_a_close_that_finds_no_row_says_so(
     }
 
 
+class UncertainStore(MemoryConnectionStore):
+    """A store that found nothing, after an attempt of which no word came back."""
+
+    def remove(self, connection_id: ConnectionId) -> Removed:
+        return Removed(None, certain=False)
+
+
+def test_a_close_that_can_not_know_whether_there_was_a_row_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    routes(UncertainStore()).disconnect(a_disconnect_event("c-1"), None)
+
+    assert facts(caplog)["found"] == "unknown"
+
+
+def test_a_repeated_connect_is_recorded_as_such_and_with_what_was_kept(
+    store: MemoryConnectionStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    routes(store).connect(a_connect_event("c-1", clientId="first"), None)
+    caplog.clear()
+
+    routes(store).connect(a_connect_event("c-1", clientId="second"), None)
+
+    assert facts(caplog)["repeated"] is True
+    assert facts(caplog)["clientId"] == "first"
+
+
 def test_a_refusal_names_the_field_and_echoes_nothing(
     store: MemoryConnectionStore, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -204,7 +232,10 @@ def test_without_the_store_nobody_is_told_connected(
 
     answer = routes(failing).connect(a_connect_event("c-1"), None)
 
-    assert answer["statusCode"] == 503
+    assert answer == {
+        "statusCode": 503,
+        "body": "The list of connections is unavailable; try again.",
+    }
     assert caplog.records[0].levelname == "ERROR"
     assert facts(caplog) == {
         "event": "store.unavailable",

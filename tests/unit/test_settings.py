@@ -53,6 +53,23 @@ def test_every_variable_is_read() -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_DYNAMODB"])
+def test_the_sdks_endpoint_variables_count(name: str) -> None:
+    assert settings(**{name: "http://127.0.0.1:8000"}).dynamodb_endpoint == "http://127.0.0.1:8000"
+
+
+def test_the_services_own_endpoint_goes_first() -> None:
+    found = settings(AWS_ENDPOINT_URL="http://all:1", AWS_ENDPOINT_URL_DYNAMODB="http://one:2")
+
+    assert found.dynamodb_endpoint == "http://one:2"
+
+
+def test_a_special_endpoint_is_the_sdks_to_find() -> None:
+    found = settings(AWS_USE_FIPS_ENDPOINT="true", STORE="dynamodb-boto3")
+
+    assert found.dynamodb_endpoint is None
+
+
 def test_what_is_empty_has_its_default() -> None:
     assert settings(TTL_HOURS="", CLIENT_ATTRIBUTES="", TRUSTED_PROXIES="", STORE="") == settings()
 
@@ -77,6 +94,19 @@ def test_what_is_missing_is_named(missing: str) -> None:
     ("name", "value"),
     [
         ("STORE", "redis"),
+        ("CONNECTIONS_TABLE", "a/b"),
+        ("CONNECTIONS_TABLE", "ab"),
+        ("CONNECTIONS_TABLE", " "),
+        ("AWS_REGION", "nowhere"),
+        ("AWS_REGION", "!!"),
+        ("TTL_HOURS", "8785"),
+        ("CLIENT_ATTRIBUTES", "a\tb"),
+        ("CLIENT_ATTRIBUTES", "a" * 129),
+        ("CLIENT_ATTRIBUTES", "account"),
+        ("CLIENT_ATTRIBUTES", "region"),
+        ("TRUSTED_PROXIES", "::ffff:10.0.0.0/104"),
+        ("AWS_ENDPOINT_URL_DYNAMODB", "http://a b"),
+        ("AWS_ENDPOINT_URL_DYNAMODB", "ftp://localhost"),
         ("TTL_HOURS", "0"),
         ("TTL_HOURS", "-1"),
         ("TTL_HOURS", "1.5"),
@@ -92,6 +122,11 @@ def test_what_is_missing_is_named(missing: str) -> None:
         ("AWS_ENDPOINT_URL_DYNAMODB", "http://"),
         ("AWS_ENDPOINT_URL_DYNAMODB", "http://[::1"),
         ("AWS_ENDPOINT_URL_DYNAMODB", "http://localhost:port"),
+        ("AWS_ENDPOINT_URL_DYNAMODB", "http://localhost:8000/path"),
+        ("AWS_ENDPOINT_URL_DYNAMODB", "http://user@localhost:8000"),
+        ("AWS_ENDPOINT_URL", "localhost"),
+        ("AWS_USE_FIPS_ENDPOINT", "true"),
+        ("AWS_USE_DUALSTACK_ENDPOINT", "TRUE"),
         ("STORE_ATTEMPTS", "0"),
         ("STORE_ATTEMPTS", "11"),
         ("STORE_READ_TIMEOUT_MS", "soon"),
@@ -107,6 +142,18 @@ def test_what_is_malformed_is_named(name: str, value: str) -> None:
 
 def test_by_default_the_longest_store_call_ends_in_time() -> None:
     assert StoreTimeouts().longest_call <= LONGEST_STORE_CALL
+
+
+def test_a_table_may_be_named_by_its_arn() -> None:
+    arn = "arn:aws:dynamodb:eu-central-1:123456789012:table/Connections"
+
+    assert settings(CONNECTIONS_TABLE=arn).table == arn
+
+
+def test_a_pause_grows_no_longer_than_the_sdks() -> None:
+    timeouts = StoreTimeouts(connect=timedelta(), read=timedelta(), attempts=8)
+
+    assert timeouts.longest_call == timedelta(seconds=1 + 2 + 4 + 8 + 16 + 20 + 20 + 7 * 5)
 
 
 def test_the_longest_store_call_counts_every_attempt_and_every_pause() -> None:

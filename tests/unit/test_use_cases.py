@@ -1,6 +1,6 @@
 """Opening and closing, on fakes."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -39,7 +39,9 @@ def close_connection(clock: FixedClock, store: MemoryConnectionStore) -> CloseCo
 def test_an_opened_connection_is_in_the_store(
     open_connection: OpenConnection, store: MemoryConnectionStore
 ) -> None:
-    connection = open_connection(a_handshake(query={"clientId": "dashboard-7", "appVersion": "2.7"}))
+    connection = open_connection(
+        a_handshake(query={"clientId": "dashboard-7", "appVersion": "2.7"})
+    ).connection
 
     assert store.get(C1) == connection
     assert connection.client_id == "dashboard-7"
@@ -48,10 +50,23 @@ def test_an_opened_connection_is_in_the_store(
 
 
 def test_a_connection_is_kept_for_its_lifetime(open_connection: OpenConnection) -> None:
-    connection = open_connection(a_handshake())
+    connection = open_connection(a_handshake()).connection
 
     assert connection.created_at == NOON
     assert connection.expires_at == NOON + timedelta(hours=24)
+
+
+def test_a_repeated_open_tells_what_the_first_one_left(
+    open_connection: OpenConnection, clock: FixedClock
+) -> None:
+    first = open_connection(a_handshake(query={"clientId": "first"}))
+    clock.advance(timedelta(seconds=1))
+
+    second = open_connection(a_handshake(query={"clientId": "second"}))
+
+    assert not first.repeated
+    assert second.repeated
+    assert second.connection == first.connection
 
 
 def test_a_handshake_that_breaks_a_rule_leaves_nothing(
@@ -70,14 +85,14 @@ def test_a_closed_connection_is_gone_and_told(
 
     closed = close_connection(a_disconnect())
 
-    assert closed.connection == a_connection()
+    assert closed.removed.connection == a_connection()
     assert store.get(C1) is None
 
 
 def test_closing_what_is_unknown_finds_nothing(close_connection: CloseConnection) -> None:
     closed = close_connection(a_disconnect())
 
-    assert closed.connection is None
+    assert closed.removed.connection is None
     assert closed.lasted is None
 
 
@@ -95,6 +110,26 @@ def test_where_no_row_tells_when_it_began_the_disconnect_may(close_connection: C
     closed = close_connection(a_disconnect(connected_at=NOON, disconnected_at=NOON + timedelta(seconds=9)))
 
     assert closed.lasted == timedelta(seconds=9)
+
+
+@pytest.mark.parametrize(
+    ("in_the_row", "in_the_event", "lasted"), [(1, 2, 8), (None, 2, 7), (1, None, 8), (None, None, 5)]
+)
+def test_when_it_began_is_in_the_row_or_the_event_or_else_when_it_was_recorded(
+    close_connection: CloseConnection,
+    store: MemoryConnectionStore,
+    in_the_row: int | None,
+    in_the_event: int | None,
+    lasted: int,
+) -> None:
+    def at(second: int | None) -> datetime | None:
+        return None if second is None else NOON + timedelta(seconds=second)
+
+    store.add(a_connection(connected_at=at(in_the_row), created_at=at(4)))
+
+    closed = close_connection(a_disconnect(connected_at=at(in_the_event), disconnected_at=at(9)))
+
+    assert closed.lasted == timedelta(seconds=lasted)
 
 
 def test_where_the_gateway_says_nothing_our_own_clock_does(

@@ -1,0 +1,155 @@
+"""HTTP/1.1 as far as an API client needs it: one response read from a peer that may send anything.
+
+Rules by RFC 9112. What breaks one is `Malformed`, never a guess: a response
+that is read wrongly could be taken for a success.
+"""
+
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+MAX_HEAD = 32 * 1024
+"""Bytes of status line and headers, interim responses included; DynamoDB sends some 300."""
+MAX_BODY = 8 * 1024 * 1024
+"""Bytes of body; DynamoDB's longest answers hold 1 MB of data."""
+
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [^\r\n]*)?")
+_HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n\0]*?)[ \t]*")
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?")
+_LENGTH = re.compile(r"[0-9]{1,10}")
+
+_SWITCHING_PROTOCOLS = 101
+_FINAL = 200  # and above
+_NO_BODY = frozenset({204, 304})
+
+
+class Malformed(Exception):
+    """The peer's bytes are no HTTP/1.1 response that this client understands, or too long a one."""
+
+
+class Closed(Exception):
+    """The peer closed the connection before its response was whole."""
+
+
+class Response(NamedTuple):
+    """A whole response; header names are in lower case, the values of a repeated one joined by commas.
+
+    ``reusable`` says whether the connection may carry another request.
+    """
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    reusable: bool
+
+
+def read_response(receive: Callable[[], bytes]) -> Response:
+    """Read one response; *receive* gives the next bytes, or none at the end of the stream.
+
+    Raises:
+        Malformed: what came is no response.
+        Closed: the stream ended before the response did.
+    """
+    return _Reader(receive).response()
+
+
+class _Reader:
+    def __init__(self, receive: Callable[[], bytes]) -> None:
+        self._receive = receive
+        self._buffer = bytearray()
+        self._head_bytes_left = MAX_HEAD
+
+    def response(self) -> Response:
+        persistent, status, headers = self._head()
+        while status < _FINAL:  # an interim response (RFC 9110, 15.2); the real one follows
+            if status == _SWITCHING_PROTOCOLS:
+                raise Malformed("it switches protocols, which nobody asked for")
+            persistent, status, headers = self._head()
+        body, delimited = self._body(status, headers)
+        options = {option.strip() for option in headers.get("connection", "").lower().split(",")}
+        # what came beyond the response would be taken for the answer to the next request
+        reusable = persistent and delimited and "close" not in options and not self._buffer
+        return Response(status, headers, body, reusable)
+
+    def _head(self) -> tuple[bool, int, dict[str, str]]:
+        match = _STATUS_LINE.fullmatch(self._line())
+        if match is None:
+            raise Malformed("no status line")
+        headers: dict[str, str] = {}
+        while line := self._line():
+            name, value = self._header(line)
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
+        return match[1] == b"1", int(match[2]), headers
+
+    def _header(self, line: bytes) -> tuple[str, str]:
+        match = _HEADER.fullmatch(line)
+        if match is None:
+            raise Malformed("no header")
+        return match[1].decode("ascii").lower(), match[2].decode("latin-1")
+
+    def _body(self, status: int, headers: dict[str, str]) -> tuple[bytes, bool]:
+        """The body, and whether its end was told (RFC 9112, 6.3) other than by the end of the stream."""
+        if status in _NO_BODY:
+            return b"", True
+        coding, length = headers.get("transfer-encoding"), headers.get("content-length")
+        if coding is not None:
+            if coding.lower() != "chunked" or length is not None:
+                raise Malformed("a transfer coding other than chunked, or a length beside it")
+            return self._chunks(), True
+        if length is not None:
+            if not _LENGTH.fullmatch(length) or int(length) > MAX_BODY:
+                raise Malformed("no content length, or too long a one")
+            return self._take(int(length)), True
+        return self._rest(), False
+
+    def _chunks(self) -> bytes:
+        body = bytearray()
+        while True:
+            self._head_bytes_left = MAX_HEAD  # for each size; the body has a limit of its own
+            match = _CHUNK_SIZE.fullmatch(self._line())
+            if match is None:
+                raise Malformed("no chunk size")
+            size = int(match[1], 16)
+            if size == 0:
+                break
+            if len(body) + size > MAX_BODY:
+                raise Malformed("too long a body")
+            body += self._take(size)
+            if self._take(2) != b"\r\n":
+                raise Malformed("a chunk longer than it says")
+        while line := self._line():  # trailers
+            self._header(line)
+        return bytes(body)
+
+    def _rest(self) -> bytes:
+        while data := self._receive():
+            self._buffer += data
+            if len(self._buffer) > MAX_BODY:
+                raise Malformed("too long a body")
+        return self._take(len(self._buffer))
+
+    def _line(self) -> bytes:
+        """The next line without its end, CRLF."""
+        while (end := self._buffer.find(b"\r\n")) < 0:
+            if len(self._buffer) > self._head_bytes_left:
+                raise Malformed("too long a head")
+            self._fill()
+        self._head_bytes_left -= end + 2
+        if self._head_bytes_left < 0:
+            raise Malformed("too long a head")
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 2]
+        return line
+
+    def _take(self, size: int) -> bytes:
+        while len(self._buffer) < size:
+            self._fill()
+        taken = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        return taken
+
+    def _fill(self) -> None:
+        data = self._receive()
+        if not data:
+            raise Closed
+        self._buffer += data

@@ -1,0 +1,497 @@
+"""The adapter without an SDK, against peers that behave badly on real sockets."""
+
+import socket
+import ssl
+import threading
+import time
+import zlib
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import timedelta
+from email.utils import formatdate
+from pathlib import Path
+
+import botocore.session
+import pytest
+import trustme
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from app.adapters.dynamodb_direct import direct_store, public_endpoint
+from app.adapters.dynamodb_direct.connection import Connection, NotSent
+from app.adapters.dynamodb_direct.store import DirectDynamoDBConnectionStore, DynamoDBRefusal
+from app.adapters.dynamodb_direct.trust import trust_for
+from app.domain.errors import StorageUnavailable
+from app.domain.model import ConnectionId, Removed
+from tests.builders import a_connection
+from tests.dynamodb_local import REGION
+from tests.peer import Peer, Talk, always_saying, peer, request_from, saying, silent
+
+C1 = ConnectionId("c-1")
+TIMEOUT = timedelta(milliseconds=300)
+
+pytestmark = pytest.mark.usefixtures("credentials")
+
+
+def answer(body: bytes = b"{}", status: int = 200, **headers: str) -> bytes:
+    """What DynamoDB would send."""
+    own = {
+        "x-amzn-requestid": "R1",
+        "x-amz-crc32": str(zlib.crc32(body)),
+        "content-length": str(len(body)),
+    }
+    lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in (own | headers).items())
+    return f"HTTP/1.1 {status} Whatever\r\n{lines}\r\n".encode() + body
+
+
+def refusal(code: str, **headers: str) -> bytes:
+    return answer(b'{"__type":"com.amazon.coral.service#%s","message":"no"}' % code.encode(), 400, **headers)
+
+
+def a_store(told: Peer, attempts: int = 1, scheme: str = "http") -> DirectDynamoDBConnectionStore:
+    return direct_store(
+        table="Connections",
+        region=REGION,
+        endpoint=f"{scheme}://{told.host}:{told.port}",
+        connect_timeout=TIMEOUT,
+        read_timeout=TIMEOUT,
+        attempts=attempts,
+    )
+
+
+def fault_of(store: DirectDynamoDBConnectionStore) -> tuple[str, bool]:
+    """The named error that an ``add`` ends in: its reason, and whether the outcome is unknown."""
+    began = time.monotonic()
+    with pytest.raises(StorageUnavailable) as raised:
+        store.add(a_connection())
+    took = time.monotonic() - began
+
+    assert took < 2 * TIMEOUT.total_seconds() + 1  # a second for a machine that is busy
+    return raised.value.reason, raised.value.outcome_unknown
+
+
+# ---- one connection, kept
+
+
+def test_it_connects_before_it_is_asked() -> None:
+    connected = threading.Event()
+
+    def talk(connection: socket.socket) -> None:
+        connected.set()
+        silent(connection)
+
+    with peer(talk) as told:
+        store = a_store(told)
+
+        assert connected.wait(timeout=5)
+        store.close()
+
+
+def test_one_connection_serves_many_requests() -> None:
+    with peer(always_saying(answer())) as told:
+        store = a_store(told)
+        for _ in range(5):
+            store.add(a_connection())
+
+    assert told.connections == 1
+
+
+@pytest.mark.parametrize("goodbye", ["", "close"])
+def test_a_peer_that_closes_between_two_calls_is_connected_to_again(goodbye: str) -> None:
+    closing = saying(answer(connection=goodbye) if goodbye else answer())
+    with peer(closing, closing, always_saying(answer())) as told:
+        store = a_store(told, attempts=2)
+        for _ in range(3):
+            store.add(a_connection())
+
+    assert told.connections == 3
+
+
+def test_a_peer_that_hangs_up_on_a_kept_connection_is_asked_again_without_a_pause() -> None:
+    def hangs_up_at_the_second(connection: socket.socket) -> None:
+        request_from(connection)
+        connection.sendall(answer())
+        request_from(connection)
+
+    pauses: list[float] = []
+    with peer(hangs_up_at_the_second, always_saying(answer())) as told:
+        store = with_sleep(told, pauses.append, attempts=2)
+        store.add(a_connection())
+        store.add(a_connection())
+
+    assert told.connections == 2
+    assert pauses == []
+
+
+def test_a_late_answer_is_not_taken_for_the_answer_to_the_next_request() -> None:
+    row = b'{"Attributes":{"connectionId":{"S":"of-another-request"}}}'
+
+    def late(connection: socket.socket) -> None:
+        request_from(connection)
+        request_from(connection)  # until the other side has given up
+        connection.sendall(answer(row))
+
+    with peer(late, always_saying(answer())) as told:
+        store = a_store(told)
+        assert fault_of(store) == ("ReadTimeoutError", True)
+        assert store.remove(C1) == Removed(None)
+
+    assert told.connections == 2
+
+
+# ---- what a peer may do instead of answering
+
+
+def trickle(connection: socket.socket) -> None:
+    request_from(connection)
+    for byte in b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 1000:
+        connection.sendall(bytes([byte]))
+        time.sleep(0.02)  # a slow peer is what this is
+
+
+def endless(connection: socket.socket) -> None:
+    request_from(connection)
+    connection.sendall(b"HTTP/1.1 200 OK\r\n")
+    while True:
+        connection.sendall(b"X-Header: and another\r\n" * 100)
+
+
+def flood(connection: socket.socket) -> None:
+    request_from(connection)
+    connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    while True:
+        connection.sendall(b"1\r\nx\r\n" * 10_000)
+
+
+@pytest.mark.parametrize(
+    ("talk", "reason"),
+    [
+        pytest.param(flood, "ReadTimeoutError", id="small chunks without an end"),
+        pytest.param(silent, "ReadTimeoutError", id="silence"),
+        pytest.param(trickle, "ReadTimeoutError", id="a byte now and then"),
+        pytest.param(endless, "MalformedResponse", id="headers without an end"),
+        pytest.param(saying(b""), "ConnectionClosedError", id="nothing"),
+        pytest.param(saying(answer()[:-1]), "ConnectionClosedError", id="a body that is cut off"),
+        pytest.param(saying(b"SSH-2.0-OpenSSH_9.2\r\n"), "MalformedResponse", id="another protocol"),
+        pytest.param(saying(answer(x_amz_crc32="1")), "CorruptAnswer", id="a wrong checksum"),
+        pytest.param(saying(answer(b"<html>")), "NotDynamoDB", id="no JSON"),
+        pytest.param(saying(answer(b"[]")), "NotDynamoDB", id="no object"),
+        pytest.param(
+            saying(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"), "NotDynamoDB", id="no request id"
+        ),
+    ],
+)
+def test_a_peer_that_does_not_answer_leaves_the_write_unknown(talk: Talk, reason: str) -> None:
+    with peer(talk) as told:
+        store = a_store(told)
+        assert fault_of(store) == (reason, True)
+
+
+@pytest.mark.parametrize("status", [302, 403, 407, 413])
+def test_a_proxy_that_refuses_has_passed_nothing_on(status: int) -> None:
+    with peer(saying(answer(b"<html>no</html>", status))) as told:
+        store = a_store(told, attempts=3)
+        assert fault_of(store) == (str(status), False)
+
+    assert told.connections == 1
+
+
+@given(sent=st.binary(max_size=300) | st.binary(max_size=200).map(lambda data: answer()[:30] + data))
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_arbitrary_bytes_are_never_a_success_and_never_a_hang(sent: bytes) -> None:
+    with peer(saying(sent)) as told:
+        store = a_store(told)
+        reason, unknown = fault_of(store)
+
+    assert reason
+    assert unknown
+
+
+def with_sleep(told: Peer, sleep: Callable[[float], None], attempts: int) -> DirectDynamoDBConnectionStore:
+    store = a_store(told, attempts)
+    store._sleep = sleep  # noqa: SLF001 - the one thing that a test must not wait for
+    return store
+
+
+def test_the_pauses_between_attempts_grow_and_differ() -> None:
+    pauses: list[float] = []
+    with peer(always_saying(refusal("ThrottlingException"))) as told:
+        store = with_sleep(told, pauses.append, attempts=4)
+        with pytest.raises(StorageUnavailable):
+            store.add(a_connection())
+
+    assert len(pauses) == 3
+    assert all(0 <= pause <= 0.25 * 2**retry for retry, pause in enumerate(pauses))
+    assert len(set(pauses)) == 3
+
+
+# ---- the clock
+
+
+def test_a_clock_that_is_wrong_is_set_by_dynamodbs_once() -> None:
+    asked: list[bytes] = []
+    an_hour_ahead = formatdate(time.time() + 3600, usegmt=True)
+
+    def talk(connection: socket.socket) -> None:
+        for reply in (refusal("InvalidSignatureException", date=an_hour_ahead), answer(), answer()):
+            asked.append(request_from(connection))
+            connection.sendall(reply)
+
+    with peer(talk) as told:
+        store = a_store(told, attempts=2)
+        store.add(a_connection())
+        store.add(a_connection())
+
+    dates = [ssl_time(request) for request in asked]
+    assert dates[1] - dates[0] == pytest.approx(3600, abs=5)
+    assert dates[2] - dates[1] == pytest.approx(0, abs=5)
+
+
+@pytest.mark.parametrize("date", ["", "yesterday", formatdate(time.time(), usegmt=True)])
+def test_a_signature_that_no_clock_makes_invalid_is_a_fault_of_the_deployment(date: str) -> None:
+    with peer(always_saying(refusal("InvalidSignatureException", date=date))) as told:
+        store = a_store(told, attempts=3)
+        with pytest.raises(DynamoDBRefusal, match="InvalidSignatureException: no"):
+            store.add(a_connection())
+
+
+def ssl_time(request: bytes) -> float:
+    """The time that a request was signed at."""
+    date = request.partition(b"x-amz-date:")[2].partition(b"\r\n")[0].decode()
+    return time.mktime(time.strptime(date, "%Y%m%dT%H%M%SZ"))
+
+
+# ---- credentials
+
+
+def asked_with(monkeypatch: pytest.MonkeyPatch, **environ: str) -> bytes:
+    """The request that is sent where *environ* says where the credentials are."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    asked: list[bytes] = []
+
+    def talk(connection: socket.socket) -> None:
+        while request := request_from(connection):
+            asked.append(request)
+            connection.sendall(answer())
+
+    with peer(talk) as told:
+        store = a_store(told)
+        store.add(a_connection())
+        store.add(a_connection())
+    assert credential(asked[0]) == credential(asked[1])
+    return asked[0]
+
+
+def credential(request: bytes) -> bytes:
+    return request.partition(b"Credential=")[2].partition(b"/")[0]
+
+
+def test_lambdas_credentials_are_used_with_their_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    request = asked_with(
+        monkeypatch, AWS_ACCESS_KEY_ID="AKID", AWS_SECRET_ACCESS_KEY="s3cr3t", AWS_SESSION_TOKEN="t0k3n"
+    )
+
+    assert b"Credential=AKID/" in request
+    assert b"x-amz-security-token:t0k3n\r\n" in request
+    assert b"SignedHeaders=host;x-amz-date;x-amz-security-token;x-amz-target," in request
+
+
+def test_credentials_from_anywhere_else_are_the_sdks_to_find(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "credentials"
+    file.write_text("[default]\naws_access_key_id = FROMFILE\naws_secret_access_key = s3cr3t\n")
+
+    request = asked_with(monkeypatch, AWS_SHARED_CREDENTIALS_FILE=str(file))
+
+    assert b"Credential=FROMFILE/" in request
+    assert b"x-amz-security-token" not in request
+
+
+def test_credentials_that_cannot_be_fetched_refuse_the_handshake(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "config"
+    file.write_text("[default]\ncredential_process = false\n")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(file))
+
+    with peer(silent) as told:
+        assert fault_of(a_store(told)) == ("CredentialRetrievalError", False)
+
+
+# ---- TLS
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+def a_server_context(authority: trustme.CA, name: str = "127.0.0.1") -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(name).configure_cert(context)
+    return context
+
+
+def bundle_of(authority: trustme.CA, directory: Path) -> str:
+    path = directory / "authority.pem"
+    authority.cert_pem.write_to_path(path)
+    return str(path)
+
+
+def test_a_peer_of_a_trusted_authority_is_talked_to(
+    authority: trustme.CA, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AWS_CA_BUNDLE", bundle_of(authority, tmp_path))
+    with peer(always_saying(answer()), tls=a_server_context(authority)) as told:
+        store = a_store(told, scheme="https")
+        store.add(a_connection())
+        store.add(a_connection())
+
+    assert told.connections == 1
+
+
+def test_a_peer_of_an_unknown_authority_learns_nothing(
+    authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
+    with peer(always_saying(answer()), tls=a_server_context(authority)) as told:
+        assert fault_of(a_store(told, scheme="https")) == ("SSLError", False)
+
+
+def test_a_peer_with_another_name_learns_nothing(
+    authority: trustme.CA, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AWS_CA_BUNDLE", bundle_of(authority, tmp_path))
+    with peer(always_saying(answer()), tls=a_server_context(authority, "dynamodb.example.com")) as told:
+        assert fault_of(a_store(told, scheme="https")) == ("SSLError", False)
+
+
+@pytest.mark.parametrize(
+    ("talk", "reason"), [(silent, "ConnectTimeoutError"), (saying(b"no TLS here"), "SSLError")]
+)
+def test_a_peer_without_tls_learns_nothing(talk: Talk, reason: str) -> None:
+    def says_something_at_once(connection: socket.socket) -> None:
+        if talk is not silent:
+            connection.sendall(b"220 no TLS here\r\n")
+        silent(connection)
+
+    with peer(says_something_at_once) as told:
+        assert fault_of(a_store(told, scheme="https")) == (reason, False)
+
+
+def test_what_amazons_roots_do_not_verify_is_checked_against_the_full_bundle(
+    authority: trustme.CA, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    contexts = [
+        ssl.create_default_context(cafile=bundle_of(trustme.CA(), other)),
+        ssl.create_default_context(cafile=bundle_of(authority, tmp_path)),
+    ]
+    with peer(always_saying(answer()), tls=a_server_context(authority)) as told:
+        connection = Connection(
+            told.host,
+            told.port,
+            connect_timeout=1,
+            read_timeout=1,
+            trust=[lambda: contexts[0], lambda: contexts[1]],
+        )
+        connection.open()
+        connection.close()
+        connection.open()
+        connection.close()
+
+    assert told.connections == 3  # refused by the first, taken by the second; which is then the first
+
+
+def test_a_peer_that_no_bundle_verifies_is_refused(authority: trustme.CA, tmp_path: Path) -> None:
+    nobody = ssl.create_default_context(cafile=bundle_of(trustme.CA(), tmp_path))
+    with peer(always_saying(answer()), tls=a_server_context(authority)) as told:
+        connection = Connection(
+            told.host, told.port, connect_timeout=1, read_timeout=1, trust=[lambda: nobody, lambda: nobody]
+        )
+        with pytest.raises(NotSent, match="SSLError"):
+            connection.open()
+
+
+def test_only_aws_own_endpoints_are_held_to_amazons_roots(authority: trustme.CA, tmp_path: Path) -> None:
+    roots = bundle_of(authority, tmp_path)
+
+    assert len(trust_for("dynamodb.eu-central-1.amazonaws.com", {}, roots)) == 2
+    assert len(trust_for("dynamodb.cn-north-1.amazonaws.com.cn", {}, roots)) == 2
+    assert len(trust_for("dynamodb.example.com", {}, roots)) == 1
+    assert len(trust_for("dynamodb.eu-central-1.amazonaws.com", {}, str(tmp_path / "missing.pem"))) == 1
+    assert len(trust_for("dynamodb.eu-central-1.amazonaws.com", {"AWS_CA_BUNDLE": roots}, roots)) == 1
+    for context in trust_for("dynamodb.eu-central-1.amazonaws.com", {}, roots):
+        assert context().verify_mode is ssl.CERT_REQUIRED
+        assert context().check_hostname
+
+
+# ---- endpoints
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "host"),
+    [("http://localhost:{port}", "localhost:{port}"), ("http://127.0.0.1:{port}/", "127.0.0.1:{port}")],
+)
+def test_the_endpoint_is_signed_as_it_is_called(endpoint: str, host: str) -> None:
+    asked: list[bytes] = []
+
+    def talk(connection: socket.socket) -> None:
+        asked.append(request_from(connection))
+        connection.sendall(answer())
+
+    with peer(talk) as told:
+        store = direct_store(
+            table="Connections",
+            region=REGION,
+            endpoint=endpoint.format(port=told.port),
+            connect_timeout=TIMEOUT,
+            read_timeout=TIMEOUT,
+            attempts=1,
+        )
+        store.add(a_connection())
+
+    assert f"\r\nhost:{host.format(port=told.port)}\r\n".encode() in asked[0]
+
+
+def test_a_peer_that_takes_no_more_connections_has_been_told_nothing() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, ExitStack() as waiting:
+        for _ in range(3):  # what the system lets wait, whatever the backlog
+            client = waiting.enter_context(socket.socket())
+            client.settimeout(0)
+            client.connect_ex(full.getsockname())
+
+        assert fault_of(a_store(Peer(full.getsockname()[1]))) == ("ConnectTimeoutError", False)
+
+
+def test_a_name_that_no_address_has_refuses_the_handshake() -> None:
+    store = direct_store(
+        table="Connections",
+        region=REGION,
+        endpoint="http://nowhere.invalid",
+        connect_timeout=TIMEOUT,
+        read_timeout=TIMEOUT,
+        attempts=1,
+    )
+
+    assert fault_of(store) == ("EndpointConnectionError", False)
+
+
+def test_every_region_of_every_partition_has_its_endpoint() -> None:
+    session = botocore.session.Session()
+    regions = [
+        region
+        for partition in session.get_available_partitions()
+        for region in session.get_available_regions("dynamodb", partition)
+    ]
+
+    assert len(regions) > 30
+    for region in regions:
+        assert public_endpoint(region) == session.create_client("dynamodb", region).meta.endpoint_url

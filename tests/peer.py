@@ -1,0 +1,108 @@
+"""A TCP peer that does as it is told: what an adapter may meet behind an address."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from ssl import SSLContext
+
+type Talk = Callable[[socket.socket], None]
+
+
+class Peer:
+    """Where it listens, and how many connections it has taken so far."""
+
+    host = "127.0.0.1"
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.connections = 0
+
+
+@contextmanager
+def peer(*talks: Talk, tls: SSLContext | None = None) -> Iterator[Peer]:
+    """A peer that has the *talks*, one per connection, the last one with all further ones.
+
+    A talk gets the connected socket, which is closed when it returns, or when
+    the peer ends.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        told = Peer(listener.getsockname()[1])
+
+        def serve() -> None:
+            while True:
+                connection, _ = listener.accept()
+                if ending.is_set():
+                    connection.close()
+                    return
+                talk = talks[min(told.connections, len(talks) - 1)]
+                told.connections += 1
+                thread = threading.Thread(target=have, args=(talk, connection))
+                thread.start()
+                threads.append(thread)
+
+        def have(talk: Talk, connection: socket.socket) -> None:
+            with suppress(OSError):  # the other side may have gone; the tests look at that side
+                connection.settimeout(10)
+                with connection if tls is None else tls.wrap_socket(connection, server_side=True) as ready:
+                    connections.append(ready)
+                    talk(ready)
+
+        ending = threading.Event()
+        connections: list[socket.socket] = []
+        threads = [threading.Thread(target=serve)]
+        threads[0].start()
+        try:
+            yield told
+        finally:
+            ending.set()
+            socket.create_connection((told.host, told.port)).close()  # wakes the accept
+            threads[0].join()
+            for connection in connections:
+                with suppress(OSError):  # it may have ended already
+                    connection.shutdown(socket.SHUT_RDWR)
+            for thread in threads:
+                thread.join()
+
+
+def request_from(connection: socket.socket) -> bytes:
+    """The next whole request; nothing once the other side has closed."""
+    data = bytearray()
+    while b"\r\n\r\n" not in data:
+        received = connection.recv(65536)
+        if not received:
+            return b""
+        data += received
+    head, _, body = bytes(data).partition(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0] or 0)
+    while len(body) < length:
+        body += connection.recv(65536)
+    return head + b"\r\n\r\n" + body
+
+
+def saying(*answers: bytes) -> Talk:
+    """Give one of *answers* to each request, then close."""
+
+    def talk(connection: socket.socket) -> None:
+        for answer in answers:
+            if not request_from(connection):
+                return
+            connection.sendall(answer)
+
+    return talk
+
+
+def always_saying(answer: bytes) -> Talk:
+    """Give *answer* to each request until the other side closes."""
+
+    def talk(connection: socket.socket) -> None:
+        while request_from(connection):
+            connection.sendall(answer)
+
+    return talk
+
+
+def silent(connection: socket.socket) -> None:
+    """Take whatever comes and say nothing until the other side closes."""
+    while connection.recv(65536):
+        pass
