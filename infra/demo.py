@@ -16,7 +16,8 @@ type Query = Mapping[str, str]
 KOREA = {"clientId": "dashboard-kr", "account": "111122223333", "region": "ap-northeast-2"}
 AMERICA = {"clientId": "dashboard-us", "account": "444455556666", "region": "us-east-1"}
 GOVERNMENT = {"clientId": "dashboard-gov", "account": "777788889999", "region": "us-gov-west-1"}
-AGENT = {"clientId": "agent-eu", "account": "111122223333", "region": "eu-central-1"}
+AGENT = {"clientId": "agent-eu", "account": "222233334444", "region": "eu-central-1"}
+SECOND_AGENT = {"clientId": "agent-sa", "account": "333344445555", "region": "sa-east-1"}
 SILENT: Query = {}
 MISTAKEN = {"clientId": "agent-lost", "account": "111122223333", "region": "nowhere"}
 
@@ -40,11 +41,12 @@ def demo(stack: LocalStack, screen: Screen) -> None:
         story.comes(AMERICA, "A second dashboard, of another account and in another region")
         story.comes(GOVERNMENT, "A third")
         story.comes(AGENT, "An agent")
+        story.comes(SECOND_AGENT, "Another agent")
         story.comes(SILENT, "A client that says nothing of itself")
         story.is_refused(MISTAKEN, "An agent whose region is 'nowhere' must not get in")
         story.leaves(AMERICA, "The second dashboard leaves, with a close frame", ClientConnection.close)
         story.leaves(AGENT, "The agent's TCP connection is reset, with no close frame", drop)
-        for query in (KOREA, GOVERNMENT, SILENT):
+        for query in (KOREA, GOVERNMENT, SECOND_AGENT, SILENT):
             story.leaves(query, f"'{_name(query)}' leaves", ClientConnection.close)
         story.ends()
 
@@ -68,14 +70,23 @@ class _Story:
         self._waits.append(time.perf_counter() - began)
         self._clients.callback(client.close)
         self._inside[_name(query)] = query, client
-        self._check()  # at once: that is the promise
+        self._screen.show(self._check(self._stack.rows()))  # at once: that is the promise
 
     def leaves(self, query: Query, what: str, how: Callable[[ClientConnection], None]) -> None:
         self._screen.say(what)
+        before = self._expected()
         _, client = self._inside.pop(_name(query))
         how(client)
-        _wait_for(lambda: self._is_right(self._stack.rows()))  # $disconnect comes after the end
-        self._check()
+
+        def has_left() -> bool:
+            rows = self._stack.rows()  # $disconnect comes after the end: until then the list is as before
+            if _told(rows) != before:
+                self._check(rows)
+                return True
+            return False
+
+        _wait_for(has_left)
+        self._screen.show(self._check(self._stack.rows()))
         self._screen.add(f"The log says who it was: {self._record_of(query)}")
 
     def is_refused(self, query: Query, what: str) -> None:
@@ -86,7 +97,7 @@ class _Story:
             status = refusal.response.status_code
         else:
             raise DemoFailure("A handshake that must be refused was accepted.")
-        self._check()
+        self._screen.show(self._check(self._stack.rows()))
         answer = self._stack.ask_connect(_event(query))
         self._screen.add(
             f"Refused with HTTP {status}, MiniStack's only refusal. What the function says to that query:",
@@ -101,15 +112,11 @@ class _Story:
             f"the others {max(others) * 1000:.0f} ms at most."
         )
 
-    def _check(self) -> None:
-        """Show the list as it is now, if it is right."""
-        rows = self._stack.rows()
-        if not self._is_right(rows):
+    def _check(self, rows: list[Row]) -> list[Row]:
+        """The same rows, if they are who is connected."""
+        if _told(rows) != self._expected():
             raise DemoFailure(f"THE LIST IS WRONG.\n  Connected: {self._expected()}\n  Listed: {_told(rows)}")
-        self._screen.show(rows)
-
-    def _is_right(self, rows: list[Row]) -> bool:
-        return _told(rows) == self._expected()
+        return rows
 
     def _expected(self) -> list[tuple[str, ...]]:
         return sorted(tuple((_DEFAULTS | dict(query)).values()) for query, _ in self._inside.values())

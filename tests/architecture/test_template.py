@@ -249,7 +249,11 @@ def test_parameters_reach_the_settings_of_the_connect_function() -> None:
         ("TableName", ["IncidentWebSocketConnections", "a.b-c_1"], ["", "ab", "a/b"]),
         ("StageName", ["prod", "blue-2"], ["", "a/b"]),
         ("TrustedProxies", ["", "10.0.0.0/8", "10.0.0.0/8, 2001:db8::/32"], ["proxy.example.org"]),
-        ("ClientAttributes", ["", "fingerprint", "a,b,c,d,e,f,g,h"], ["a,b,c,d,e,f,g,h,i"]),
+        (
+            "ClientAttributes",
+            ["", "fingerprint", "a,b,c,d,e,f,g,h", "regional,clientIds"],
+            ["a,b,c,d,e,f,g,h,i", "clientId", "fingerprint, region", "a,account,b"],
+        ),
         (
             "AlarmTopicArn",
             [
@@ -452,6 +456,29 @@ def test_the_stage_waits_for_the_role_that_writes_its_access_log() -> None:
     assert condition == "SetsUpApiGatewayLogging"
     assert waits_for == {"Ref": "ApiGatewayAccount"}
     assert account["CloudWatchRoleArn"] == {"Fn::GetAtt": ["ApiGatewayLogRole", "Arn"]}
+
+
+def test_the_role_that_writes_access_logs_is_api_gateways_and_may_do_only_that() -> None:
+    role = resources("IAM::Role")["ApiGatewayLogRole"]
+    policy = "arn:${AWS::Partition}:iam::aws:policy/service-role/AmazonAPIGatewayPushToCloudWatchLogs"
+
+    assert role.keys() == {"AssumeRolePolicyDocument", "ManagedPolicyArns"}
+    assert role["ManagedPolicyArns"] == [{"Fn::Sub": policy}]
+    assert role["AssumeRolePolicyDocument"]["Statement"] == [
+        {
+            "Effect": "Allow",
+            "Principal": {"Service": "apigateway.amazonaws.com"},
+            "Action": "sts:AssumeRole",
+        }
+    ]
+
+
+@pytest.mark.parametrize("parameter", source()["Parameters"])
+def test_every_parameter_reaches_something(parameter: str) -> None:
+    value = "4242" if source()["Parameters"][parameter]["Type"] == "Number" else "a-value-of-its-own"
+    ordinary, changed = transformed(), transformed(**{parameter: value})
+
+    assert changed["Resources"] != ordinary["Resources"] or changed["Conditions"] != ordinary["Conditions"]
 
 
 @pytest.mark.parametrize("resource", ["ApiGatewayAccount", "ApiGatewayLogRole"])

@@ -48,6 +48,49 @@ print([name for name in compiled if name.startswith(os.environ["LAMBDA_TASK_ROOT
 """
 
 
+IMPORTED_AT_START = """
+import os, sys
+sys.path.insert(0, os.environ["LAMBDA_TASK_ROOT"])
+before = set(sys.modules)
+import app.entrypoints.aws_lambda
+after = set(sys.modules)
+print([{name.partition(".")[0] for name in names if name[0] != "_"} for names in (after - before, after)])
+"""
+
+# What a start imports, by top-level name, and what for; names with an underscore are parts of these.
+REASONS = {
+    "app": "the function",
+    "dependency_injector": "the composition root",
+    "cython_runtime": "dependency_injector is compiled by Cython",
+    **dict.fromkeys(
+        ["asyncio", "configparser", "contextvars", "copy", "importlib", "inspect", "json", "math", "string"],
+        "dependency_injector",
+    ),
+    **dict.fromkeys(
+        ["array", "base64", "binascii", "concurrent", "errno", "fcntl", "heapq", "itertools", "locale"],
+        "asyncio",
+    ),
+    **dict.fromkeys(
+        ["select", "selectors", "signal", "struct", "subprocess", "threading", "weakref"], "asyncio"
+    ),
+    **dict.fromkeys(["logging"], "asyncio, and our records"),
+    **dict.fromkeys(["textwrap", "traceback", "atexit", "warnings"], "logging"),
+    **dict.fromkeys(["ast", "dis", "keyword", "opcode", "pkgutil", "token", "tokenize"], "inspect"),
+    **dict.fromkeys(
+        ["collections", "contextlib", "copyreg", "enum", "functools", "operator"], "nearly all of them"
+    ),
+    **dict.fromkeys(["re", "reprlib", "types", "typing"], "nearly all of them"),
+    "socket": "the connection to DynamoDB; asyncio too",
+    "ssl": "TLS to DynamoDB; asyncio too",
+    "hashlib": "signatures",
+    "hmac": "signatures",
+    "zlib": "the checksum of DynamoDB's answers",
+    "dataclasses": "the domain's values",
+    "datetime": "times",
+    "ipaddress": "addresses of clients",
+}
+
+
 def test_the_image_holds_the_app_and_its_locked_dependencies_alone(image: str) -> None:
     found = ast.literal_eval(python_in_image(image, DISTRIBUTIONS))
 
@@ -78,6 +121,34 @@ def test_it_starts_as_any_user_and_compiles_nothing(image: str, user: str) -> No
     compiled = python_in_image(image, COMPILED_AT_START, user=user, CONNECTIONS_TABLE="connections")
 
     assert ast.literal_eval(compiled) == []
+
+
+def test_a_start_imports_what_it_needs_and_nothing_else(image: str) -> None:
+    imported, there = ast.literal_eval(
+        python_in_image(image, IMPORTED_AT_START, CONNECTIONS_TABLE="connections")
+    )
+
+    assert imported - REASONS.keys() == set()
+    assert REASONS.keys() - there == set()  # Python itself may have been there before
+
+
+def test_the_image_has_amazons_own_five_certificate_authorities(image: str) -> None:
+    code = (
+        "import ssl; from app.adapters.dynamodb_direct.trust import AMAZON_ROOTS;"
+        "context = ssl.create_default_context(cafile=AMAZON_ROOTS);"
+        "print(sorted(dict(part[0] for part in authority['subject'])['commonName']"
+        "             for authority in context.get_ca_certs()))"
+    )
+
+    names = ast.literal_eval(python_in_image(image, code, PYTHONPATH=TASK_ROOT))
+
+    assert names == [
+        "Amazon Root CA 1",
+        "Amazon Root CA 2",
+        "Amazon Root CA 3",
+        "Amazon Root CA 4",
+        "Starfield Services Root Certificate Authority - G2",
+    ]
 
 
 def locked_for_the_app() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -117,6 +118,25 @@ def test_the_demo_comes_to_its_end_and_leaves_nothing_behind(tmp_path: Path) -> 
     assert _what_is_left(tmp_path) == []
 
 
+def test_the_demo_fails_where_the_list_is_wrong(tmp_path: Path) -> None:
+    checkout = tmp_path / "checkout"
+    for name in ("app", "infra"):
+        shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "uv.lock", ".python-version"):
+        shutil.copy(ROOT / name, checkout)
+    store = checkout / "app" / "adapters" / "dynamodb_direct" / "store.py"
+    broken = store.read_text().replace(
+        '"DeleteItem", Key=', '"DeleteItem", ConditionExpression="ttl < :never", Key='
+    )
+    store.write_text(broken)
+
+    with _command("demo", tmp_path, checkout) as demo:
+        output, _ = demo.communicate(timeout=60)
+
+    assert demo.returncode == 1
+    assert "THE LIST IS WRONG" in output
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_the_stack_that_runs_ends_on_a_signal_and_leaves_nothing_behind(
     how: signal.Signals, tmp_path: Path
@@ -148,12 +168,12 @@ def _told(row: Row) -> tuple[str, ...]:
 
 
 @contextmanager
-def _command(name: str, directory: Path) -> Iterator[subprocess.Popen[str]]:
-    """``python -m infra.local`` *name*, which keeps all its files in *directory*."""
+def _command(name: str, directory: Path, checkout: Path = ROOT) -> Iterator[subprocess.Popen[str]]:
+    """``python -m infra.local`` *name* of *checkout*, which keeps all its files in *directory*."""
     _needs_uv()
     with subprocess.Popen(
         [sys.executable, "-m", "infra.local", name],
-        cwd=ROOT,
+        cwd=checkout,
         env=os.environ | {"TMPDIR": str(directory)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

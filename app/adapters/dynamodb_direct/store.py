@@ -27,6 +27,8 @@ _OK, _TOO_MANY, _SERVER_FAULT = 200, 429, 500  # HTTP; http.HTTPStatus would cos
 _TARGET = "DynamoDB_20120810"
 _SKEWED = frozenset({"InvalidSignatureException", "RequestExpired", "RequestInTheFuture"})
 _TOLERATED_SKEW = 240  # seconds; AWS refuses a signature that is 5 min off
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
 _PAUSE = 0.025  # seconds at most before the first retry, twice that before the next: the SDK's for DynamoDB
 _PAUSE_WHEN_THROTTLED = 0.25  # likewise; the SDK's is 1, but a person waits for this answer
 
@@ -107,7 +109,7 @@ class DirectDynamoDBConnectionStore:
             _AlreadyThere: the row that ONLY_IF_NEW forbids to replace.
             DynamoDBRefusal: the request can't succeed as it is.
         """
-        body = json.dumps({"TableName": self._table} | request, separators=(",", ":")).encode()
+        body = _encode({"TableName": self._table} | request).encode()
         unheard = False
         for retry in range(self._attempts):
             pause = _PAUSE

@@ -1,0 +1,40 @@
+"""The image's dependencies exist for both of Lambda's processors, as wheels that its Linux can load."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from infra.process import find_uv, uv
+from tests.lanes import leave_out
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.mark.parametrize("processor", ["x86_64", "aarch64"])
+def test_every_dependency_of_the_image_has_a_wheel(processor: str, tmp_path: Path) -> None:
+    executable = find_uv()
+    if executable is None:
+        leave_out("no uv on this machine")
+    requirements = tmp_path / "requirements.txt"
+    uv("export", "--quiet", "--locked", "--no-dev", "--no-emit-project", "--output-file", str(requirements))
+
+    options = f"--dry-run --require-hashes --only-binary :all: --python-platform {processor}-manylinux_2_28"
+    result = subprocess.run(
+        [
+            executable,
+            "pip",
+            "install",
+            *options.split(),
+            "--target",
+            tmp_path,
+            "--requirements",
+            requirements,
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert result.returncode == 0, result.stderr
