@@ -2,7 +2,7 @@
 UV := $(shell command -v uv || echo build/uv/bin/uv)
 RUN := $(UV) run --locked --quiet
 
-.PHONY: demo run test check image
+.PHONY: demo run test check image bench bench-image
 
 demo: $(UV)  ## real WebSocket clients come and go, and the list is right after each step
 	$(RUN) python -m infra.local demo
@@ -24,6 +24,12 @@ check: $(UV)  ## style, types, import contracts, the template, the locks
 
 image:  ## the image that the functions run; BASE_IMAGE names another base
 	BUILDX_NO_DEFAULT_ATTESTATIONS=1 docker build --tag switchboard $(addprefix --build-arg BASE_IMAGE=,$(BASE_IMAGE)) .
+
+bench: $(UV)  ## cold, warm and memory beside the function everyone writes; ARGS=--instructions counts those too
+	$(RUN) --isolated --group bench python -m tests.benchmarks $(ARGS)
+
+bench-image: $(UV)  ## cold and warm inside the image under the runtime interface emulator; needs Docker
+	$(RUN) --isolated --group bench python -m tests.benchmarks.image $(ARGS)
 
 build/uv/bin/uv:
 	@echo "No uv on this machine: installing one into build/uv"

@@ -1,0 +1,149 @@
+"""``make bench``: every subject against every backend, side by side, and what came of it.
+
+Each pair is one fresh process per subject and backend; the order of the
+subjects turns with every pair, and the first round is thrown away. What is
+compared is always what was measured within the same minute.
+"""
+
+import argparse
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from rich.console import Console
+
+from tests.benchmarks.assemble import BUILD, CHECKOUT, assemble, size
+from tests.benchmarks.chart import draw
+from tests.benchmarks.figures import LOCAL, STUB, STUB_TLS, compare
+from tests.benchmarks.imports import import_tree, show_imports
+from tests.benchmarks.instructions import can_count, count
+from tests.benchmarks.measure import Calls, Sample, SubjectFailed, measure
+from tests.benchmarks.report import a_console, show, show_instructions, show_sizes, write_json
+from tests.benchmarks.servers import authority, dynamodb_local, stub
+from tests.benchmarks.subjects import FLOOR, LIMIT, OURS, OURS_BOTO3, SEED, SUBJECTS, Backend, Subject
+
+_ALL = {STUB: "stub", STUB_TLS: "tls", LOCAL: "local"}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line asks for."""
+
+    pairs: int
+    calls: Calls
+    backends: Sequence[str]
+    instructions: bool
+
+
+def main() -> None:
+    options = _options()
+    console = a_console()
+    began = time.monotonic()
+    console.print("Assembling the functions in build/bench ...")
+    assemble()
+    with ExitStack() as stack:
+        backends = _backends(stack, options.backends)
+        subjects = _subjects_that_answer(console, backends[0])
+        samples = _measured(console, options, subjects, backends)
+        comparisons = [line for backend in backends for line in compare(backend.name, samples[backend.name])]
+        sizes = {OURS: size(BUILD / OURS), SEED: size(BUILD / SEED)}
+        tree = import_tree(next(it for it in subjects if it.name == OURS), backends[0])
+        counts = _counted(console, subjects, backends) if options.instructions else None
+
+    console.print()
+    show_imports(console, tree, from_ms=0.5)
+    show(console, comparisons)
+    if counts:
+        show_instructions(console, counts)
+    show_sizes(console, sizes, "Added to the base image (size of build/bench/ours)")
+    write_json(
+        CHECKOUT / "build" / "bench.json",
+        target="bench",
+        calls=options.calls,
+        samples=samples,
+        comparisons=comparisons,
+        sizes=sizes,
+        instructions=counts,
+    )
+    draw(comparisons, CHECKOUT / "build" / "bench.png")
+    console.print(
+        f"{options.pairs} pairs in {time.monotonic() - began:.0f} s; build/bench.json, build/bench.png"
+    )
+
+
+def _options() -> Options:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("--pairs", type=int, default=21)
+    parser.add_argument(
+        "--calls", type=int, default=200, help="measured $connects and $disconnects a process"
+    )
+    parser.add_argument("--warm-up", type=int, default=30, help="calls before those")
+    parser.add_argument("--against", nargs="+", choices=_ALL.values(), default=list(_ALL.values()))
+    parser.add_argument("--instructions", action="store_true", help="count instructions too; takes minutes")
+    chosen = parser.parse_args()
+    if chosen.instructions and not can_count():
+        parser.error("--instructions needs valgrind")
+    return Options(
+        pairs=chosen.pairs,
+        calls=Calls(chosen.warm_up, chosen.calls),
+        backends=[name for name, short in _ALL.items() if short in chosen.against],
+        instructions=chosen.instructions,
+    )
+
+
+def _backends(stack: ExitStack, names: Sequence[str]) -> list[Backend]:
+    folder = Path(stack.enter_context(TemporaryDirectory()))
+    certificate, bundle = authority(folder)
+    start = {
+        STUB: lambda: stub(STUB),
+        STUB_TLS: lambda: stub(STUB_TLS, certificate, bundle),
+        LOCAL: lambda: dynamodb_local(LOCAL),
+    }
+    return [stack.enter_context(start[name]()) for name in names]
+
+
+def _subjects_that_answer(console: Console, backend: Backend) -> list[Subject]:
+    """All of them; the boto3 adapter only where the app has it under the name that it is asked for by."""
+    answering = []
+    for subject in SUBJECTS:
+        try:
+            measure(subject, backend, Calls(1, 1))
+        except SubjectFailed as failure:
+            if subject.name != OURS_BOTO3:
+                raise
+            console.print(f"[yellow]LEFT OUT: {failure}[/]")
+        else:
+            answering.append(subject)
+    return answering
+
+
+def _measured(
+    console: Console, options: Options, subjects: Sequence[Subject], backends: Sequence[Backend]
+) -> dict[str, dict[str, list[Sample]]]:
+    """The samples by backend and subject, in the order of the pairs."""
+    samples: dict[str, dict[str, list[Sample]]] = {
+        backend.name: {subject.name: [] for subject in subjects} for backend in backends
+    }
+    with console.status("") as status:
+        for pair in range(options.pairs + 1):  # the first is thrown away
+            status.update(f"pair {pair} of {options.pairs}" if pair else "warming up")
+            for backend in backends:
+                for subject in subjects if pair % 2 else reversed(subjects):
+                    sample = measure(subject, backend, options.calls)
+                    if pair:
+                        samples[backend.name][subject.name].append(sample)
+    return samples
+
+
+def _counted(
+    console: Console, subjects: Sequence[Subject], backends: Sequence[Backend]
+) -> Mapping[str, Mapping[str, float]]:
+    counted = [subject for subject in subjects if subject.name in (SEED, OURS, FLOOR, LIMIT)]
+    with console.status("counting instructions"):
+        return count(counted, backends[0])
+
+
+main()

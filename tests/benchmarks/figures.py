@@ -1,0 +1,125 @@
+"""What is compared, the targets of issue 3, and the statistics: ratios within pairs and how sure they are."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from statistics import median
+from typing import Any
+
+from scipy.stats import bootstrap  # type: ignore[import-not-found,import-untyped,unused-ignore]
+
+from tests.benchmarks.measure import Sample
+from tests.benchmarks.subjects import OURS, SEED
+
+STUB, STUB_TLS, LOCAL = "stub, HTTP", "stub, TLS", "DynamoDB Local, HTTP"
+IMAGE = "image, DynamoDB Local"
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A figure of each sample, by its ``name`` there; ``targets`` are ours over seed, by backend."""
+
+    name: str
+    label: str
+    unit: str
+    targets: Mapping[str, float]
+
+    def target(self, backend: str) -> float | None:
+        return self.targets.get(backend)
+
+
+_HTTP_AND_TLS = {STUB: 0.33, LOCAL: 0.33, STUB_TLS: 0.36, IMAGE: 0.36}
+_EVERYWHERE = (STUB, LOCAL, STUB_TLS)
+
+FIGURES = (
+    Figure("bare_cold_ms", "cold start", "ms", _HTTP_AND_TLS),
+    Figure("cold_ms", "cold start, with Lambda's runtime", "ms", _HTTP_AND_TLS),
+    Figure("init_ms", "  after the runtime's own start", "ms", {}),
+    Figure("cold_cpu_ms", "  CPU of the whole", "ms", {}),
+    Figure("connect_wall_us", "$connect, wall", "µs", {LOCAL: 0.35}),
+    Figure("connect_cpu_us", "$connect, CPU", "µs", dict.fromkeys(_EVERYWHERE, 0.14)),
+    Figure("disconnect_wall_us", "$disconnect, wall", "µs", {LOCAL: 0.35}),
+    Figure("disconnect_cpu_us", "$disconnect, CPU", "µs", dict.fromkeys(_EVERYWHERE, 0.14)),
+    Figure("memory_mb", "peak memory", "MB", dict.fromkeys(_EVERYWHERE, 0.55)),
+    Figure("disconnect_cold_ms", "cold start, $disconnect", "ms", {IMAGE: 0.36}),
+)
+
+IMAGE_TARGET_MB = 12
+"""What the image may add to its base."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """The median of the ratios within pairs; the median of all such lies in ``low``..``high`` with 95 %."""
+
+    median: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One figure against one backend: every subject's median, and its ratio to seed."""
+
+    figure: Figure
+    backend: str
+    medians: Mapping[str, float]
+    ratios: Mapping[str, Ratio]
+
+    @cached_property
+    def target(self) -> float | None:
+        return self.figure.target(self.backend)
+
+    @property
+    def verdict(self) -> str:
+        """Whether the target is met: the whole interval below it; ``open`` where it lies within."""
+        if self.target is None or OURS not in self.ratios:
+            return ""
+        ours = self.ratios[OURS]
+        if ours.high <= self.target:
+            return "met"
+        return "missed" if ours.low > self.target else "open"
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "figure": self.figure.name,
+            "unit": self.figure.unit,
+            "backend": self.backend,
+            "medians": dict(self.medians),
+            "ratiosToSeed": {name: asdict(ratio) for name, ratio in self.ratios.items()},
+            "target": self.target,
+            "verdict": self.verdict or None,
+        }
+
+
+def compare(backend: str, samples: Mapping[str, Sequence[Sample]]) -> list[Comparison]:
+    """The figures of *samples*: by subject, in pairs (the nth of each were taken side by side)."""
+    return [
+        Comparison(
+            figure,
+            backend,
+            {name: median(sample[figure.name] for sample in taken) for name, taken in samples.items()},
+            {
+                name: _ratio(_series(taken, figure), _series(samples[SEED], figure))
+                for name, taken in samples.items()
+                if name != SEED
+            },
+        )
+        for figure in FIGURES
+        if all(figure.name in sample for taken in samples.values() for sample in taken)
+    ]
+
+
+def _series(taken: Sequence[Sample], figure: Figure) -> list[float]:
+    return [sample[figure.name] for sample in taken]
+
+
+def _ratio(subject: Sequence[float], seed: Sequence[float]) -> Ratio:
+    ratios = [one / other for one, other in zip(subject, seed, strict=True)]
+    middle = median(ratios)
+    if len(ratios) == 1:
+        return Ratio(middle, middle, middle)
+    interval = bootstrap(
+        (ratios,), median, confidence_level=0.95, method="percentile", rng=0, vectorized=False
+    ).confidence_interval
+    return Ratio(middle, float(interval.low), float(interval.high))

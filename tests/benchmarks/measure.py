@@ -1,0 +1,141 @@
+"""One measurement: a fresh process of a subject, from its start to its last call."""
+
+import json
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+from uuid import uuid4
+
+from tests.benchmarks.assemble import PYTHON
+from tests.benchmarks.driver import CONNECTED, CONNECTION_ID
+from tests.benchmarks.subjects import Backend, Subject
+from tests.builders import an_event
+
+type Sample = Mapping[str, float]
+"""What one process showed, by the figure's name."""
+
+_PYTHON = (str(PYTHON), "-s", "-P", "-c")  # and a module, so that its byte code is used
+DRIVER = (*_PYTHON, "import sys, driver; driver.main(*sys.argv[1:])")
+_BARE = (*_PYTHON, "import sys, bare; bare.main(sys.argv[1])")
+_ENDS_WITHIN = 600  # seconds; under valgrind all is fifty times slower
+_NS_PER_MS = 1e6
+_NS_PER_US = 1e3
+
+
+class SubjectFailed(Exception):
+    """A subject did not answer as it has to; the text is the end of what it said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """How often a process is called: ``warm_up`` and then ``measured`` pairs of events, each its own id."""
+
+    warm_up: int
+    measured: int
+
+
+def measure(subject: Subject, backend: Backend, calls: Calls) -> Sample:
+    """Start processes of *subject*, call them, and return what they showed.
+
+    Cold starts are timed here, from before the process is started to its first
+    answer: ``bare_cold_ms`` without Lambda's runtime, ``cold_ms`` with it. All
+    else is of the second process and by its own clocks: ``init_ms`` from before
+    the handler's module is loaded to the first answer; CPU is user and system
+    time of all threads.
+
+    Raises:
+        SubjectFailed: it ended early, or answered wrongly.
+    """
+    bare_ns, _ = _run(subject, backend, _BARE, b"")
+    cold_ns, measured = _run(subject, backend, DRIVER, _plan(calls))
+    return {
+        "bare_cold_ms": bare_ns / _NS_PER_MS,
+        "cold_ms": cold_ns / _NS_PER_MS,
+        **_figures(json.loads(measured)),
+    }
+
+
+def _run(subject: Subject, backend: Backend, command: Sequence[str], more: bytes) -> tuple[int, bytes]:
+    """Nanoseconds to the first answer of a fresh process, and what it says when it is told *more*."""
+    first = _connect_event(f"first-{uuid4().hex}")
+    with tempfile.TemporaryFile() as log, tempfile.TemporaryFile() as errors:
+        began = time.perf_counter_ns()
+        with start(subject, backend, log.fileno(), errors.fileno(), command) as process:
+            assert process.stdin
+            assert process.stdout
+            try:
+                process.stdin.write(first)
+                process.stdin.flush()
+                answer = process.stdout.readline()
+                took = time.perf_counter_ns() - began
+                told = process.communicate(more, timeout=_ENDS_WITHIN)[0] if answer else b""
+            finally:
+                process.kill()
+        if process.returncode or not answer or json.loads(answer) != CONNECTED or (more and not told):
+            errors.seek(0)
+            log.seek(0)
+            said = (answer + errors.read() + log.read()).decode(errors="replace").strip()
+            raise SubjectFailed(f"{subject.name} against {backend.name}: {said[-2000:]}")
+    return took, told
+
+
+def start(
+    subject: Subject, backend: Backend, log: int, errors: int, command: Sequence[str]
+) -> "subprocess.Popen[bytes]":
+    """A process of *subject* that writes its log records to *log*, as Lambda's runtime does."""
+    handlers = [f"{subject.module}.{route}" for route in ("connect", "disconnect")]
+    return subprocess.Popen(
+        [*command, *handlers],
+        env=subject.environ_for(backend) | {"_LAMBDA_TELEMETRY_LOG_FD": str(log)},
+        cwd=subject.folder,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        pass_fds=[log],
+    )
+
+
+def conversation(calls: Calls | None) -> bytes:
+    """All that a process is told, at once: the first event and, with *calls*, the plan."""
+    return _connect_event("first") + (_plan(calls) if calls else b"")
+
+
+def _connect_event(connection_id: str) -> bytes:
+    return (_event("connect_browser").replace(CONNECTION_ID, connection_id) + "\n").encode()
+
+
+def _plan(calls: Calls) -> bytes:
+    run = uuid4().hex[:8]
+    plan = {
+        "connect": _event("connect_browser"),
+        "disconnect": _event("disconnect_client_closed_1005"),
+        "warm_up_ids": [f"{run}w{number}=" for number in range(calls.warm_up)],
+        "ids": [f"{run}m{number}=" for number in range(calls.measured)],
+    }
+    return (json.dumps(plan) + "\n").encode()
+
+
+def _event(name: str) -> str:
+    """A full-size event as the runtime gets it: text, with a place for the id."""
+    event = an_event(name)
+    event["requestContext"]["connectionId"] = CONNECTION_ID
+    return json.dumps(event)
+
+
+def _figures(measured: Mapping[str, dict[str, list[int]] | int]) -> dict[str, float]:
+    """CPU as a mean, for what happens now and then (collecting garbage) is paid for; wall as a median."""
+    plain = {name: value for name, value in measured.items() if isinstance(value, int)}
+    figures = {
+        "init_ms": (plain["load_ns"] + plain["first_call_ns"]) / _NS_PER_MS,
+        "cold_cpu_ms": plain["cold_cpu_ns"] / _NS_PER_MS,
+        "memory_mb": plain["memory_kb"] * 1024 / 1e6,
+    }
+    for route, times in measured.items():
+        if isinstance(times, dict) and times["wall_ns"]:
+            figures[f"{route}_wall_us"] = median(times["wall_ns"]) / _NS_PER_US
+            figures[f"{route}_mean_wall_us"] = fmean(times["wall_ns"]) / _NS_PER_US
+            figures[f"{route}_cpu_us"] = fmean(times["cpu_ns"]) / _NS_PER_US
+    return figures

@@ -1,0 +1,95 @@
+"""A DynamoDB that knows two answers and gives them at once: what is left is the client's own time.
+
+A process of its own: it tells its port on standard output, and ends when its
+standard input closes.
+"""
+
+import asyncio
+import json
+import ssl
+import sys
+import time
+import zlib
+from email.utils import formatdate
+from functools import cache
+
+ROW: dict[str, object] = {
+    "connectionId": {"S": "JKJcXeXAmPl3AbC="},
+    "createdAt": {"N": "1795251600123"},
+    "ttl": {"N": "1795338000"},
+    "clientId": {"S": "dashboard-7"},
+    "account": {"S": "123456789012"},
+    "region": {"S": "ap-northeast-2"},
+    "sourceIp": {"S": "203.0.113.77"},
+    "userAgent": {
+        "S": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) "
+        "Chrome/140.0.0.0 Safari/537.36"
+    },
+    "apiId": {"S": "a1b2c3d4e5"},
+    "domainName": {"S": "ws.example.com"},
+    "stage": {"S": "prod"},
+    "connectedAt": {"N": "1795251600000"},
+}
+"""A connection as the table holds it; every DeleteItem that asks for ALL_OLD is told of this one."""
+
+_NOTHING = b"{}"
+_DELETED = json.dumps({"Attributes": ROW}, separators=(",", ":")).encode()
+_REQUEST_ID = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789ABCDEFGHIJVV4KQNSO5AEMVJF66Q9ASUAAJG"
+
+
+class DynamoDB(asyncio.Protocol):
+    """One connection: kept alive, answered request by request."""
+
+    def __init__(self) -> None:
+        self._received = b""
+        self._transport: asyncio.WriteTransport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        while True:
+            head, end, rest = self._received.partition(b"\r\n\r\n")
+            if not end:
+                return
+            length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
+            if len(rest) < length:
+                return
+            body, self._received = rest[:length], rest[length:]
+            self._transport.write(_answer(_DELETED if b'"ALL_OLD"' in body else _NOTHING, int(time.time())))
+
+
+@cache
+def _answer(body: bytes, at: int) -> bytes:
+    """An answer of the second *at* (epoch), with the headers that DynamoDB sends."""
+    head = (
+        "HTTP/1.1 200 OK\r\n"
+        "Server: Server\r\n"
+        f"Date: {formatdate(at, usegmt=True)}\r\n"
+        "Content-Type: application/x-amz-json-1.0\r\n"
+        f"Content-Length: {len(body)}\r\n"
+        "Connection: keep-alive\r\n"
+        f"x-amzn-RequestId: {_REQUEST_ID}\r\n"
+        f"x-amz-crc32: {zlib.crc32(body)}\r\n"
+        "\r\n"
+    )
+    return head.encode() + body
+
+
+def serve(certificate: str | None = None) -> None:
+    """Serve on a port of loopback, over TLS where there is a *certificate* (PEM, its key in it)."""
+    tls = None
+    if certificate is not None:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(certificate)
+    loop = asyncio.new_event_loop()
+    server = loop.run_until_complete(loop.create_server(DynamoDB, "127.0.0.1", 0, ssl=tls))
+    print(server.sockets[0].getsockname()[1], flush=True)
+    loop.add_reader(sys.stdin, loop.stop)
+    loop.run_forever()
+
+
+if __name__ == "__main__":
+    serve(*sys.argv[1:])

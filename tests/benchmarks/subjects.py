@@ -1,0 +1,104 @@
+"""Who is measured, and the environment that each is given: what Lambda sets, and nothing of the caller's."""
+
+import json
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
+from tests.benchmarks.assemble import BUILD
+from tests.benchmarks.stub import ROW
+
+ACCESS_KEY = "local"  # DynamoDB Local wants letters and digits only
+SESSION_TOKEN = "t" * 900  # about as long as Lambda's
+REGION = "eu-central-1"
+
+SEED, OURS, OURS_BOTO3, FLOOR, LIMIT = "seed", "ours", "ours-boto3", "floor", "limit"
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """A database to speak to; ``bundle`` holds the authorities of one that speaks TLS."""
+
+    name: str
+    endpoint: str
+    table: str
+    bundle: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A function: the folder that stands for Lambda's task root, its module, its own variables."""
+
+    name: str
+    folder: Path
+    module: str
+    environ: Mapping[str, str] = field(default_factory=dict)
+
+    def environ_for(self, backend: Backend) -> dict[str, str]:
+        """The whole environment of the function's process."""
+        environ = {
+            "PYTHONPATH": f"{self.folder}:{BUILD / 'runtime'}",
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "HOME": str(BUILD / "nobody"),  # there is none, as on Lambda: no file of the caller's is read
+            "LANG": "C.UTF-8",
+            "LAMBDA_TASK_ROOT": str(self.folder),
+            "AWS_EXECUTION_ENV": "AWS_Lambda_python3.13",
+            "AWS_LAMBDA_LOG_FORMAT": "JSON",
+            "AWS_LAMBDA_LOG_LEVEL": "INFO",
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": ACCESS_KEY,
+            "AWS_SESSION_TOKEN": SESSION_TOKEN,
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_ENDPOINT_URL_DYNAMODB": backend.endpoint,
+            "CONNECTIONS_TABLE": backend.table,
+        }
+        if backend.bundle:
+            environ["AWS_CA_BUNDLE"] = str(backend.bundle)
+        if self.name == LIMIT:
+            environ |= _signed_requests(backend)
+        return {**environ, **self.environ}
+
+
+SUBJECTS = (
+    Subject(SEED, BUILD / "seed", "seed"),
+    Subject(OURS, BUILD / "ours", "app.entrypoints.aws_lambda"),
+    Subject(OURS_BOTO3, BUILD / "ours", "app.entrypoints.aws_lambda", {"STORE": "dynamodb-boto3"}),
+    Subject(FLOOR, BUILD / "floor", "floor"),
+    Subject(LIMIT, BUILD / "limit", "limit"),
+)
+
+
+def _signed_requests(backend: Backend) -> dict[str, str]:
+    key = {"connectionId": ROW["connectionId"]}
+    put = {"TableName": backend.table, "Item": ROW}
+    delete = {"TableName": backend.table, "Key": key, "ReturnValues": "ALL_OLD"}
+    return {
+        "LIMIT_CONNECT": _signed("PutItem", put, backend.endpoint),
+        "LIMIT_DISCONNECT": _signed("DeleteItem", delete, backend.endpoint),
+    }
+
+
+def _signed(operation: str, parameters: Mapping[str, object], endpoint: str) -> str:
+    """The bytes of a request, in Base64."""
+    body = json.dumps(parameters, separators=(",", ":")).encode()
+    request = AWSRequest(
+        "POST",
+        f"{endpoint}/",
+        headers={
+            "Host": urlsplit(endpoint).netloc,
+            "Content-Type": "application/x-amz-json-1.0",
+            "X-Amz-Target": f"DynamoDB_20120810.{operation}",
+        },
+        data=body,
+    )
+    SigV4Auth(Credentials(ACCESS_KEY, ACCESS_KEY, SESSION_TOKEN), "dynamodb", REGION).add_auth(request)
+    headers = dict(request.headers.items()) | {"Content-Length": str(len(body))}
+    lines = ["POST / HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    return b64encode("\r\n".join([*lines, "", ""]).encode() + body).decode()
