@@ -21,7 +21,8 @@ The template's functions stop after 25 s and API Gateway gives up at 29 s
 
 # DynamoDB's developer guide, 'Naming rules'; an ARN goes wherever a name does
 _TABLE = re.compile(r"(?:arn:[a-z-]+:dynamodb:[a-z0-9-]+:[0-9]{12}:table/)?[A-Za-z0-9_.-]{3,255}")
-_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:]+")
+_ENDPOINT = re.compile(r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+])(?::(?P<port>[0-9]{1,5}))?/?")
+_LAST_PORT = 65535
 _DIGITS = re.compile(r"[0-9]{1,9}")
 _SPECIFIED_PARAMETERS = frozenset({"clientId", "account", "region"})
 
@@ -157,15 +158,8 @@ def _dynamodb_endpoint(environ: Mapping[str, str], store: Store) -> str | None:
 
 
 def _endpoint(name: str, value: str) -> str:
-    from urllib.parse import urlsplit  # noqa: PLC0415 - only tests and unusual deployments need it
-
-    try:
-        url = urlsplit(value)
-        valid = url.scheme in ("http", "https") and _HOST.fullmatch(url.hostname or "") and url.port != 0
-        valid = valid and url.path in ("", "/") and not (url.query or url.fragment or url.username)
-    except ValueError:  # a bracket left open, a port that is no number
-        valid = False
-    if not valid:
+    match = _ENDPOINT.fullmatch(value)
+    if match is None or not 0 < int(match["port"] or 1) <= _LAST_PORT:
         raise InvalidSetting(f"{name} must be an http or https URL of a host, and a port if need be.")
     return value
 

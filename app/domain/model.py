@@ -165,11 +165,17 @@ def connection_id(text: str) -> ConnectionId:
 
 def clean(text: str | None, limit: int | None = None) -> str | None:
     """*text* without control characters, at most *limit* characters of it; ``None`` where nothing is left."""
-    return _CONTROL.sub("", text)[:limit] or None if text else None
+    if text is not None and not text.isprintable():  # most is, and needs no search
+        text = _CONTROL.sub("", text)
+    return text[:limit] or None if text else None
+
+
+def _has_controls(text: str) -> bool:
+    return not text.isprintable() and _CONTROL.search(text) is not None
 
 
 def _name(field_name: str, value: str) -> str:
-    if not 1 <= len(value) <= MAX_NAME or _CONTROL.search(value):
+    if not 1 <= len(value) <= MAX_NAME or _has_controls(value):
         raise InvalidHandshake(field_name, f"must be 1 to {MAX_NAME} characters without control characters")
     return value
 
@@ -187,6 +193,6 @@ def _region(value: str) -> RegionName:
 
 
 def _attribute(name: str, value: str) -> str:
-    if len(value) > MAX_ATTRIBUTE or _CONTROL.search(value):
+    if len(value) > MAX_ATTRIBUTE or _has_controls(value):
         raise InvalidHandshake(name, f"must be at most {MAX_ATTRIBUTE} characters without control characters")
     return value

@@ -5,7 +5,6 @@ integration request') and of captured events. What the gateway should not send
 but a misrouted test event may is answered, never a traceback.
 """
 
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TypedDict, TypeIs
 
@@ -77,11 +76,11 @@ def disconnect(event: object) -> Disconnect:
     )
 
 
-def _context(event: object) -> Mapping[str, object]:
+def _context(event: object) -> dict[str, object]:
     return _section(event, "requestContext")
 
 
-def _connection_id(context: Mapping[str, object]) -> ConnectionId:
+def _connection_id(context: dict[str, object]) -> ConnectionId:
     text = _text(context, "connectionId")
     if text is None:
         raise InvalidHandshake("requestContext.connectionId", "is missing")
@@ -90,10 +89,12 @@ def _connection_id(context: Mapping[str, object]) -> ConnectionId:
 
 def _query(event: object) -> dict[str, str]:
     """The query's values, empty ones left out; of a repeated name the gateway gives the last."""
-    query = event.get("queryStringParameters") if isinstance(event, Mapping) else None
+    query = event.get("queryStringParameters") if isinstance(event, dict) else None
     if query is None:
         return {}
-    if not isinstance(query, Mapping) or any(not isinstance(value, str | None) for value in query.values()):
+    if not isinstance(query, dict) or not all(
+        value is None or isinstance(value, str) for value in query.values()
+    ):
         raise InvalidHandshake("queryStringParameters", "must be a map of text")
     return {name: value for name, value in query.items() if value}
 
@@ -101,27 +102,30 @@ def _query(event: object) -> dict[str, str]:
 def _headers(event: object) -> dict[str, list[str]]:
     """Every header by its lower-case name; ``multiValueHeaders`` has the repeated ones whole."""
     headers: dict[str, list[str]] = {}
-    for name, values in _section(event, "multiValueHeaders").items():
+    for given, values in _section(event, "multiValueHeaders").items():
         if isinstance(values, list):
-            headers.setdefault(name.lower(), []).extend(v for v in values if isinstance(v, str))
-    for name, value in _section(event, "headers").items():
-        if isinstance(value, str) and name.lower() not in headers:
-            headers[name.lower()] = [value]
+            name = given.lower()
+            texts = [value for value in values if isinstance(value, str)]
+            headers[name] = headers[name] + texts if name in headers else texts
+    for given, value in _section(event, "headers").items():
+        name = given.lower()
+        if name not in headers and isinstance(value, str):
+            headers[name] = [value]
     return headers
 
 
-def _section(parent: object, name: str) -> Mapping[str, object]:
+def _section(parent: object, name: str) -> dict[str, object]:
     """A map inside a map; empty where it is missing, null or something else."""
-    section = parent.get(name) if isinstance(parent, Mapping) else None
-    return section if isinstance(section, Mapping) else {}
+    section = parent.get(name) if isinstance(parent, dict) else None
+    return section if isinstance(section, dict) else {}
 
 
-def _text(section: Mapping[str, object], name: str) -> str | None:
+def _text(section: dict[str, object], name: str) -> str | None:
     text = section.get(name)
     return text if isinstance(text, str) and text else None
 
 
-def _moment(section: Mapping[str, object], name: str) -> datetime | None:
+def _moment(section: dict[str, object], name: str) -> datetime | None:
     """A time that the gateway gives in epoch milliseconds; ``None`` for what is no time."""
     milliseconds = section.get(name)
     if not _is_integer(milliseconds):

@@ -1,5 +1,6 @@
 """The composition root resolves, and takes other parts by its constructor's arguments."""
 
+import gc
 import importlib
 import logging
 import sys
@@ -92,12 +93,16 @@ def test_a_wrong_adapter_fails_the_type_check(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def fresh_entrypoint() -> Iterator[str]:
-    """The entrypoint's name; it is imported anew inside the test and forgotten after."""
+def fresh_entrypoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The entrypoint's name; it is imported anew inside the test and forgotten after, with what it sets."""
+    for name in ("_srcfile", "logThreads", "logProcesses", "logMultiprocessing", "logAsyncioTasks"):
+        monkeypatch.setattr(logging, name, getattr(logging, name))
     name = "app.entrypoints.aws_lambda"
     sys.modules.pop(name, None)
     yield name
     sys.modules.pop(name, None)
+    gc.unfreeze()
+    gc.enable()
 
 
 def test_the_entrypoint_is_ready_once_it_is_imported(

@@ -96,10 +96,10 @@ def _options() -> Options:
 
 def _backends(stack: ExitStack, names: Sequence[str]) -> list[Backend]:
     folder = Path(stack.enter_context(TemporaryDirectory()))
-    certificate, bundle = authority(folder)
+    certificate, bundles = authority(folder)
     start = {
         STUB: lambda: stub(STUB),
-        STUB_TLS: lambda: stub(STUB_TLS, certificate, bundle),
+        STUB_TLS: lambda: stub(STUB_TLS, certificate, bundles),
         LOCAL: lambda: dynamodb_local(LOCAL),
     }
     return [stack.enter_context(start[name]()) for name in names]

@@ -59,11 +59,12 @@ def _ours(folder: Path) -> None:
     for source in (folder / "dependency_injector").glob("*.c"):
         source.unlink()
     shutil.copytree(CHECKOUT / "app", folder / "app", ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "app" / "adapters" / "dynamodb_direct" / "amazon_roots.pem").write_text(_amazon_roots())
+    (folder / "app" / "adapters" / "dynamodb_direct" / "amazon_roots.pem").write_text(amazon_roots())
     _compile(folder, "--invalidation-mode", "unchecked-hash")
 
 
-def _amazon_roots() -> str:
+def amazon_roots() -> str:
+    """Amazon's own five certificate authorities, as the image has them."""
     roots = _AMAZON_ROOT.findall(Path(certifi.where()).read_text())
     assert len(roots) == 5, f"{len(roots)} roots"
     return "".join(roots)

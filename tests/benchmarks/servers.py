@@ -10,7 +10,8 @@ import boto3
 import certifi
 import trustme  # type: ignore[import-not-found,unused-ignore]
 
-from tests.benchmarks.subjects import ACCESS_KEY, REGION, Backend
+from tests.benchmarks.assemble import amazon_roots
+from tests.benchmarks.subjects import ACCESS_KEY, REGION, Backend, Bundles
 from tests.dynamodb_local import running_dynamodb_local
 from tests.template import table_properties
 
@@ -18,8 +19,8 @@ _HERE = Path(__file__).parent
 
 
 @contextmanager
-def stub(name: str, certificate: Path | None = None, bundle: Path | None = None) -> Iterator[Backend]:
-    """The fast stub; over TLS with a *certificate* that an authority in *bundle* vouches for."""
+def stub(name: str, certificate: Path | None = None, bundles: Bundles | None = None) -> Iterator[Backend]:
+    """The fast stub; over TLS with a *certificate* that an authority in *bundles* vouches for."""
     with subprocess.Popen(
         [sys.executable, "-P", _HERE / "stub.py", *([certificate] if certificate else [])],
         stdin=subprocess.PIPE,  # closes when this process ends, and ends the stub
@@ -31,7 +32,7 @@ def stub(name: str, certificate: Path | None = None, bundle: Path | None = None)
             assert process.stdout
             scheme = "https" if certificate else "http"
             port = int(process.stdout.readline())
-            yield Backend(name, f"{scheme}://127.0.0.1:{port}", "connections", bundle)
+            yield Backend(name, f"{scheme}://127.0.0.1:{port}", "connections", bundles)
         finally:
             process.terminate()
 
@@ -53,14 +54,11 @@ def dynamodb_local(name: str) -> Iterator[Backend]:
         yield Backend(name, endpoint, "connections")
 
 
-def authority(folder: Path) -> tuple[Path, Path]:
-    """A certificate for loopback with its key, and a bundle of authorities to check it against.
-
-    The bundle is the public one (certifi's) with the local authority at its
-    end: a subject that loads what AWS_CA_BUNDLE names loads as much as on AWS.
-    """
+def authority(folder: Path) -> tuple[Path, Bundles]:
+    """A certificate for loopback with its key, and the bundles of authorities to check it against."""
     local = trustme.CA()
-    certificate, bundle = folder / "certificate.pem", folder / "authorities.pem"
+    certificate, bundles = folder / "certificate.pem", Bundles(folder / "public.pem", folder / "amazon.pem")
     local.issue_cert("127.0.0.1", "localhost").private_key_and_cert_chain_pem.write_to_path(certificate)
-    bundle.write_bytes(Path(certifi.where()).read_bytes() + local.cert_pem.bytes())
-    return certificate, bundle
+    bundles.public.write_bytes(Path(certifi.where()).read_bytes() + local.cert_pem.bytes())
+    bundles.amazon.write_bytes(amazon_roots().encode() + local.cert_pem.bytes())
+    return certificate, bundles

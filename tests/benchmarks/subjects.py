@@ -28,7 +28,19 @@ class Backend:
     name: str
     endpoint: str
     table: str
-    bundle: Path | None = None
+    bundles: "Bundles | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bundles:
+    """What a subject trusts over TLS, as much as it would load for an endpoint of AWS's.
+
+    The SDK loads the public authorities, all of them; ours Amazon's own five.
+    Each file has the local authority besides, so that the stub is trusted.
+    """
+
+    public: Path
+    amazon: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +71,9 @@ class Subject:
             "AWS_ENDPOINT_URL_DYNAMODB": backend.endpoint,
             "CONNECTIONS_TABLE": backend.table,
         }
-        if backend.bundle:
-            environ["AWS_CA_BUNDLE"] = str(backend.bundle)
+        if backend.bundles:
+            own = self.name in (OURS, LIMIT)
+            environ["AWS_CA_BUNDLE"] = str(backend.bundles.amazon if own else backend.bundles.public)
         if self.name == LIMIT:
             environ |= _signed_requests(backend)
         return {**environ, **self.environ}

@@ -172,7 +172,7 @@ def flood(connection: socket.socket) -> None:
         pytest.param(endless, "MalformedResponse", id="headers without an end"),
         pytest.param(saying(b""), "ConnectionClosedError", id="nothing"),
         pytest.param(saying(answer()[:-1]), "ConnectionClosedError", id="a body that is cut off"),
-        pytest.param(saying(b"SSH-2.0-OpenSSH_9.2\r\n"), "MalformedResponse", id="another protocol"),
+        pytest.param(saying(b"SSH-2.0-OpenSSH_9.2\r\n\r\n"), "MalformedResponse", id="another protocol"),
         pytest.param(saying(answer(x_amz_crc32="1")), "CorruptAnswer", id="a wrong checksum"),
         pytest.param(saying(answer(b"<html>")), "NotDynamoDB", id="no JSON"),
         pytest.param(saying(answer(b"[]")), "NotDynamoDB", id="no object"),

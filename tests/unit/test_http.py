@@ -89,8 +89,8 @@ def test_repeated_headers_are_joined_and_spaces_cut_off() -> None:
 @pytest.mark.parametrize(
     "sent",
     [
-        pytest.param(b"\r\n", id="no status line"),
-        pytest.param(b"SSH-2.0-OpenSSH_9.2\r\n", id="another protocol"),
+        pytest.param(b"\r\n\r\n", id="no status line"),
+        pytest.param(b"SSH-2.0-OpenSSH_9.2\r\n\r\n", id="another protocol"),
         pytest.param(b"HTTP/2 200 OK\r\n\r\n", id="another version"),
         pytest.param(b"HTTP/1.1 2000 OK\r\n\r\n", id="no status"),
         pytest.param(b"HTTP/1.1 101 Switching Protocols\r\n\r\n", id="an unasked-for switch"),

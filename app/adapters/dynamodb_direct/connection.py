@@ -1,5 +1,6 @@
 """One kept-alive connection to one peer, with a deadline on all that happens on it."""
 
+import select
 import socket
 import ssl
 import time
@@ -57,6 +58,7 @@ class Connection:
         self._read_timeout = read_timeout
         self._trust = list(trust)
         self._socket: socket.socket | None = None
+        self._poll = select.poll()  # of that socket
 
     def open(self) -> socket.socket:
         """The connection: a new one where there is none, or where the peer has closed it.
@@ -67,11 +69,14 @@ class Connection:
         Raises:
             NotSent: it could not be had.
         """
-        if self._socket is not None and _was_closed(self._socket):
+        if self._socket is not None and self._poll.poll(0) and _was_closed(self._socket):
             self.close()
         if self._socket is None:
             deadline = time.monotonic() + self._connect_timeout
             self._socket = self._secured(deadline) if self._trust else self._connected(deadline)
+            self._poll = select.poll()
+            self._poll.register(self._socket, select.POLLIN)
+        self._socket.settimeout(self._read_timeout)
         return self._socket
 
     def exchange(self, request: bytes) -> Response:
@@ -89,16 +94,16 @@ class Connection:
 
         def receive() -> bytes:
             nonlocal heard
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError
-            connection.settimeout(left)
+            if heard:  # the first bytes have the whole time, which is set already; the others what is left
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise TimeoutError
+                connection.settimeout(left)
             data = connection.recv(_AT_ONCE)
             heard = heard or bool(data)
             return data
 
         try:
-            connection.settimeout(self._read_timeout)
             connection.sendall(request)
             response = read_response(receive)
         except TimeoutError:

@@ -13,9 +13,11 @@ MAX_HEAD = 32 * 1024
 MAX_BODY = 8 * 1024 * 1024
 """Bytes of body; DynamoDB's longest answers hold 1 MB of data."""
 
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [^\r\n]*)?")
-_HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n\0]*?)[ \t]*")
-_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?")
+_STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [^\r\n]*)?\r\n")
+_HEADER = r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n\0]*)\r\n"
+_ANY_HEADER = re.compile(_HEADER)
+_HEADERS = re.compile(f"(?:{_HEADER})*")
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?\r\n")
 _LENGTH = re.compile(r"[0-9]{1,10}")
 
 _SWITCHING_PROTOCOLS = 101
@@ -72,20 +74,11 @@ class _Reader:
         return Response(status, headers, body, reusable)
 
     def _head(self) -> tuple[bool, int, dict[str, str]]:
-        match = _STATUS_LINE.fullmatch(self._line())
+        text = self._up_to(b"\r\n\r\n")[:-2].decode("latin-1")
+        match = _STATUS_LINE.match(text)
         if match is None:
             raise Malformed("no status line")
-        headers: dict[str, str] = {}
-        while line := self._line():
-            name, value = self._header(line)
-            headers[name] = f"{headers[name]}, {value}" if name in headers else value
-        return match[1] == b"1", int(match[2]), headers
-
-    def _header(self, line: bytes) -> tuple[str, str]:
-        match = _HEADER.fullmatch(line)
-        if match is None:
-            raise Malformed("no header")
-        return match[1].decode("ascii").lower(), match[2].decode("latin-1")
+        return match[1] == "1", int(match[2]), _headers(text[match.end() :])
 
     def _body(self, status: int, headers: dict[str, str]) -> tuple[bytes, bool]:
         """The body, and whether its end was told (RFC 9112, 6.3) other than by the end of the stream."""
@@ -106,7 +99,7 @@ class _Reader:
         body = bytearray()
         while True:
             self._head_bytes_left = MAX_HEAD  # for each size; the body has a limit of its own
-            match = _CHUNK_SIZE.fullmatch(self._line())
+            match = _CHUNK_SIZE.fullmatch(self._up_to(b"\r\n"))
             if match is None:
                 raise Malformed("no chunk size")
             size = int(match[1], 16)
@@ -117,8 +110,8 @@ class _Reader:
             body += self._take(size)
             if self._take(2) != b"\r\n":
                 raise Malformed("a chunk longer than it says")
-        while line := self._line():  # trailers
-            self._header(line)
+        while (trailer := self._up_to(b"\r\n")) != b"\r\n":
+            _headers(trailer.decode("latin-1"))
         return bytes(body)
 
     def _rest(self) -> bytes:
@@ -128,18 +121,17 @@ class _Reader:
                 raise Malformed("too long a body")
         return self._take(len(self._buffer))
 
-    def _line(self) -> bytes:
-        """The next line without its end, CRLF."""
-        while (end := self._buffer.find(b"\r\n")) < 0:
+    def _up_to(self, end: bytes) -> bytes:
+        """The next bytes up to the first *end*, that included."""
+        while (at := self._buffer.find(end)) < 0:
             if len(self._buffer) > self._head_bytes_left:
                 raise Malformed("too long a head")
             self._fill()
-        self._head_bytes_left -= end + 2
+        size = at + len(end)
+        self._head_bytes_left -= size
         if self._head_bytes_left < 0:
             raise Malformed("too long a head")
-        line = bytes(self._buffer[:end])
-        del self._buffer[: end + 2]
-        return line
+        return self._take(size)
 
     def _take(self, size: int) -> bytes:
         while len(self._buffer) < size:
@@ -153,3 +145,13 @@ class _Reader:
         if not data:
             raise Closed
         self._buffer += data
+
+
+def _headers(lines: str) -> dict[str, str]:
+    if not _HEADERS.fullmatch(lines):
+        raise Malformed("no header")
+    headers: dict[str, str] = {}
+    for name, value in _ANY_HEADER.findall(lines):
+        name, value = name.lower(), value.rstrip(" \t")  # noqa: PLW2901 - as they count
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
