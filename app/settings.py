@@ -1,16 +1,19 @@
 """Every knob that the environment turns: its default, its check, the reason for its number."""
 
-import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal, Self, cast, get_args
+from typing import TYPE_CHECKING, Literal, Self, cast, get_args
 
 from app.domain.model import MAX_ATTRIBUTES, MAX_NAME, REGION
 
+if TYPE_CHECKING:
+    from ipaddress import IPv4Network, IPv6Network
+
+    type Network = IPv4Network | IPv6Network
+
 Store = Literal["dynamodb", "dynamodb-boto3", "memory"]
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 LONGEST_STORE_CALL = timedelta(seconds=22)
 """What one store call may take at worst.
@@ -68,7 +71,7 @@ class Settings:
     store: Store = "dynamodb"
     lifetime: timedelta = timedelta(hours=24)
     attribute_names: tuple[str, ...] = ()
-    trusted_proxies: tuple[Network, ...] = ()
+    trusted_proxies: "tuple[Network, ...]" = ()
     dynamodb_endpoint: str | None = None
     store_timeouts: StoreTimeouts = StoreTimeouts()
 
@@ -128,20 +131,24 @@ def _attribute_names(environ: Mapping[str, str]) -> tuple[str, ...]:
     return names
 
 
-def _trusted_proxies(environ: Mapping[str, str]) -> tuple[Network, ...]:
-    networks: list[Network] = []
-    for cidr in _listed(environ, "TRUSTED_PROXIES"):
-        try:
-            network = ipaddress.ip_network(cidr)
-            if isinstance(network, ipaddress.IPv6Network) and network.network_address.ipv4_mapped:
-                raise ValueError  # noqa: TRY301 - addresses are compared as IPv4, so it would never match
-            networks.append(network)
-        except ValueError:
-            raise InvalidSetting(
-                "TRUSTED_PROXIES must be networks like 10.0.0.0/8 or 2001:db8::/32, "
-                f"separated by commas; {cidr!r} is none."
-            ) from None
-    return tuple(networks)
+def _trusted_proxies(environ: Mapping[str, str]) -> "tuple[Network, ...]":
+    proxies = _listed(environ, "TRUSTED_PROXIES")
+    return tuple(_network(proxy) for proxy in proxies)
+
+
+def _network(cidr: str) -> "Network":
+    from ipaddress import IPv6Network, ip_network  # noqa: PLC0415 - most functions trust no proxy
+
+    try:
+        network = ip_network(cidr)
+        if isinstance(network, IPv6Network) and network.network_address.ipv4_mapped:
+            raise ValueError  # noqa: TRY301 - addresses are compared as IPv4, so it would never match
+    except ValueError:
+        raise InvalidSetting(
+            "TRUSTED_PROXIES must be networks like 10.0.0.0/8 or 2001:db8::/32, "
+            f"separated by commas; {cidr!r} is none."
+        ) from None
+    return network
 
 
 def _dynamodb_endpoint(environ: Mapping[str, str], store: Store) -> str | None:

@@ -7,12 +7,15 @@ whoever wrote first, which may be the client itself.
 
 import re
 from collections.abc import Iterator, Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
+from typing import TYPE_CHECKING
 
 from app.domain.model import Handshake
 
-Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
+if TYPE_CHECKING:
+    from ipaddress import IPv4Network, IPv6Network
+
+_IPV4_MAPPED = bytes(10) + b"\xff\xff"  # what such an IPv6 address begins with (RFC 4291, 2.5.5.2)
 
 # '203.0.113.7:4711', '[2001:db8::7]:4711' or '[2001:db8::7]'; a bare address is tried as it stands.
 _WITH_PORT = re.compile(r"(?:\[(?P<bracketed>[^]]*)]|(?P<plain>[^:]*))(?::[0-9]{1,5})?")
@@ -26,10 +29,7 @@ class PeerFirstIpResolver:
     """
 
     def resolve(self, handshake: Handshake) -> str:
-        address = _address(handshake.peer_address or "")
-        if address is None:
-            address = _address(next(_forwarded(handshake), ""))
-        return _text(address)
+        return _address(handshake.peer_address or "") or _address(next(_forwarded(handshake), ""))
 
 
 class TrustedProxyIpResolver:
@@ -41,24 +41,22 @@ class TrustedProxyIpResolver:
     wrong before that, the last hop that was vouched for is the answer.
     """
 
-    def __init__(self, trusted: Sequence[Network]) -> None:
+    def __init__(self, trusted: "Sequence[IPv4Network | IPv6Network]") -> None:
+        from ipaddress import ip_address  # noqa: PLC0415 - most functions trust no proxy, and need it not
+
         self._trusted = trusted
+        self._parsed = ip_address
 
     def resolve(self, handshake: Handshake) -> str:
         vouched_for = _address(handshake.peer_address or "")
-        if vouched_for is None:
-            return ""
         for entry in reversed(list(_forwarded(handshake))):
-            if not self._is_trusted(vouched_for):
-                break
-            hop = _address(entry)
-            if hop is None:
+            if not self._is_trusted(vouched_for) or not (hop := _address(entry)):
                 break
             vouched_for = hop
-        return _text(vouched_for)
+        return vouched_for
 
-    def _is_trusted(self, address: Address) -> bool:
-        return any(address in network for network in self._trusted)
+    def _is_trusted(self, address: str) -> bool:
+        return bool(address) and any(self._parsed(address) in network for network in self._trusted)
 
 
 def _forwarded(handshake: Handshake) -> Iterator[str]:
@@ -69,16 +67,20 @@ def _forwarded(handshake: Handshake) -> Iterator[str]:
                 yield entry
 
 
-def _address(entry: str) -> Address | None:
-    """The address in *entry*, without port, brackets and zone; an IPv4-mapped one as IPv4."""
+def _address(entry: str) -> str:
+    """The address in *entry*, without port, brackets and zone, an IPv4-mapped one as IPv4; empty if none.
+
+    By the system's own functions: the module ipaddress does the same, but
+    would cost a start 1 ms and a call 3 µs.
+    """
     if match := _WITH_PORT.fullmatch(entry):
         entry = match["bracketed"] or match["plain"] or ""
     try:
-        address = ip_address(entry.partition("%")[0])
-    except ValueError:
-        return None
-    return address.ipv4_mapped or address if isinstance(address, IPv6Address) else address
-
-
-def _text(address: Address | None) -> str:
-    return "" if address is None else str(address)
+        if ":" not in entry:
+            return inet_ntop(AF_INET, inet_pton(AF_INET, entry))
+        packed = inet_pton(AF_INET6, entry.partition("%")[0])
+    except (OSError, ValueError):  # ValueError: characters that no address has
+        return ""
+    if packed.startswith(_IPV4_MAPPED):
+        return inet_ntop(AF_INET, packed[len(_IPV4_MAPPED) :])
+    return inet_ntop(AF_INET6, packed)

@@ -85,9 +85,9 @@ REASONS = {
     "hashlib": "signatures",
     "hmac": "signatures",
     "zlib": "the checksum of DynamoDB's answers",
+    "gc": "off while the function starts",
     "dataclasses": "the domain's values",
     "datetime": "times",
-    "ipaddress": "addresses of clients",
 }
 
 
