@@ -24,9 +24,9 @@ The template's functions stop after 25 s and API Gateway gives up at 29 s
 
 # DynamoDB's developer guide, 'Naming rules'; an ARN goes wherever a name does
 _TABLE = re.compile(r"(?:arn:[a-z-]+:dynamodb:[a-z0-9-]+:[0-9]{12}:table/)?[A-Za-z0-9_.-]{3,255}")
-_ENDPOINT = re.compile(r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+])(?::(?P<port>[0-9]{1,5}))?/?")
+_ENDPOINT = r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+])(?::(?P<port>[0-9]{1,5}))?/?"
 _LAST_PORT = 65535
-_DIGITS = re.compile(r"[0-9]{1,9}")
+_DIGITS = r"[0-9]{1,9}"
 _SPECIFIED_PARAMETERS = frozenset({"clientId", "account", "region"})
 
 
@@ -165,7 +165,7 @@ def _dynamodb_endpoint(environ: Mapping[str, str], store: Store) -> str | None:
 
 
 def _endpoint(name: str, value: str) -> str:
-    match = _ENDPOINT.fullmatch(value)
+    match = re.fullmatch(_ENDPOINT, value)
     if match is None or not 0 < int(match["port"] or 1) <= _LAST_PORT:
         raise InvalidSetting(f"{name} must be an http or https URL of a host, and a port if need be.")
     return value
@@ -196,7 +196,7 @@ def _whole_number(environ: Mapping[str, str], name: str, default: int, *, most: 
     text = environ.get(name, "").strip()
     if not text:
         return default
-    if not (_DIGITS.fullmatch(text) and 1 <= int(text) <= most):
+    if not (re.fullmatch(_DIGITS, text) and 1 <= int(text) <= most):
         raise InvalidSetting(f"{name} must be a whole number from 1 to {most}.")
     return int(text)
 

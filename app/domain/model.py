@@ -23,9 +23,10 @@ MAX_ATTRIBUTES = 8
 MAX_ATTRIBUTE = 256
 """Characters in one attribute; a longer one is refused, for a cut fingerprint is another fingerprint."""
 
-# C0, DEL and C1 controls, and lone surrogates, which JSON can carry and UTF-8 cannot.
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-_ACCOUNT = re.compile(r"[0-9]{12}")
+# C0, DEL and C1 controls, and lone surrogates, which JSON can carry and UTF-8 cannot. Most text is printable
+# and never looked at with it, so it is compiled only when it is needed.
+_CONTROL = r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]"
+_ACCOUNT_DIGITS = 12
 # By shape, since AWS adds regions every year: ap-northeast-2, us-gov-west-1, us-isob-east-1, eusc-de-east-1.
 REGION = re.compile(r"[a-z]{2,8}(-[a-z]{2,16}){1,3}-[0-9]{1,2}")
 
@@ -165,13 +166,13 @@ def connection_id(text: str) -> ConnectionId:
 
 def clean(text: str | None, limit: int | None = None) -> str | None:
     """*text* without control characters, at most *limit* characters of it; ``None`` where nothing is left."""
-    if text is not None and not text.isprintable():  # most is, and needs no search
-        text = _CONTROL.sub("", text)
+    if text is not None and not text.isprintable():
+        text = re.sub(_CONTROL, "", text)
     return text[:limit] or None if text else None
 
 
 def _has_controls(text: str) -> bool:
-    return not text.isprintable() and _CONTROL.search(text) is not None
+    return not text.isprintable() and re.search(_CONTROL, text) is not None
 
 
 def _name(field_name: str, value: str) -> str:
@@ -181,8 +182,8 @@ def _name(field_name: str, value: str) -> str:
 
 
 def _account(value: str) -> AccountId:
-    if value and not _ACCOUNT.fullmatch(value):
-        raise InvalidHandshake("account", "must be empty or an AWS account id of 12 digits")
+    if value and not (len(value) == _ACCOUNT_DIGITS and value.isascii() and value.isdigit()):
+        raise InvalidHandshake("account", f"must be empty or an AWS account id of {_ACCOUNT_DIGITS} digits")
     return AccountId(value)
 
 

@@ -1,7 +1,10 @@
 """The adapter without an SDK, against peers that behave badly on real sockets."""
 
+import os
+import resource
 import socket
 import ssl
+import struct
 import threading
 import time
 import zlib
@@ -121,6 +124,25 @@ def test_a_peer_that_hangs_up_on_a_kept_connection_is_asked_again_without_a_paus
 
     assert told.connections == 2
     assert pauses == []
+
+
+def test_a_peer_that_resets_a_kept_connection_is_connected_to_again() -> None:
+    reset = threading.Event()
+
+    def answers_once(connection: socket.socket) -> None:
+        request_from(connection)
+        connection.sendall(answer())
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+        reset.set()
+
+    with peer(answers_once, always_saying(answer())) as told:
+        store = a_store(told)
+        store.add(a_connection())
+        assert reset.wait(timeout=5)
+        store.add(a_connection())
+
+    assert told.connections == 2
 
 
 def test_a_late_answer_is_not_taken_for_the_answer_to_the_next_request() -> None:
@@ -469,6 +491,19 @@ def test_a_peer_that_takes_no_more_connections_has_been_told_nothing() -> None:
             client.connect_ex(full.getsockname())
 
         assert fault_of(a_store(Peer(full.getsockname()[1]))) == ("ConnectTimeoutError", False)
+
+
+def test_a_machine_without_room_for_another_socket_has_told_the_peer_nothing() -> None:
+    connection = Connection("127.0.0.1", 9, connect_timeout=1, read_timeout=1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    next_free = os.dup(0)
+    os.close(next_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (next_free, hard))
+    try:
+        with pytest.raises(NotSent, match="EndpointConnectionError"):
+            connection.open()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_name_that_no_address_has_refuses_the_handshake() -> None:

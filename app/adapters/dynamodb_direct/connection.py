@@ -94,11 +94,10 @@ class Connection:
 
         def receive() -> bytes:
             nonlocal heard
-            if heard:  # the first bytes have the whole time, which is set already; the others what is left
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    raise TimeoutError
-                connection.settimeout(left)
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            connection.settimeout(left)
             data = connection.recv(_AT_ONCE)
             heard = heard or bool(data)
             return data
@@ -155,7 +154,10 @@ class Connection:
         except OSError:
             raise fault from None
         for family, kind, protocol, _, address in addresses:
-            made = socket.socket(family, kind, protocol)
+            try:
+                made = socket.socket(family, kind, protocol)
+            except OSError:  # a family of addresses that this machine does not have
+                continue
             try:
                 made.settimeout(max(deadline - time.monotonic(), 0.001))
                 made.connect(address)

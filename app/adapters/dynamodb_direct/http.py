@@ -14,9 +14,7 @@ MAX_BODY = 8 * 1024 * 1024
 """Bytes of body; DynamoDB's longest answers hold 1 MB of data."""
 
 _STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [^\r\n]*)?\r\n")
-_HEADER = r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n\0]*)\r\n"
-_ANY_HEADER = re.compile(_HEADER)
-_HEADERS = re.compile(f"(?:{_HEADER})*")
+_HEADERS = re.compile(r"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n\0]*\r\n)*")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?\r\n")
 _LENGTH = re.compile(r"[0-9]{1,10}")
 
@@ -151,7 +149,8 @@ def _headers(lines: str) -> dict[str, str]:
     if not _HEADERS.fullmatch(lines):
         raise Malformed("no header")
     headers: dict[str, str] = {}
-    for name, value in _ANY_HEADER.findall(lines):
-        name, value = name.lower(), value.rstrip(" \t")  # noqa: PLW2901 - as they count
+    for line in lines.split("\r\n")[:-1]:
+        name, _, value = line.partition(":")
+        name, value = name.lower(), value.strip(" \t")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
