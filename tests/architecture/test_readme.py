@@ -14,6 +14,8 @@ ROOT = Path(__file__).parent.parent.parent
 
 RUN_ELSEWHERE = {
     "make test": "it runs this test",
+    "make bench": "it takes minutes, and a busy machine spoils it: by hand",
+    "make bench-image": "likewise",
     "make run": "tests/stack starts it and ends it with Ctrl-C",
     "sam build && sam deploy --guided": "it needs an AWS account",
 }
