@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Literal, Self, cast, get_args
+from typing import TYPE_CHECKING, Self
 
 from app.domain.model import MAX_ATTRIBUTES, MAX_NAME, REGION
 
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
     type Network = IPv4Network | IPv6Network
 
-Store = Literal["dynamodb", "dynamodb-boto3", "memory"]
 
 LONGEST_STORE_CALL = timedelta(seconds=22)
 """What one store call may take at worst.
@@ -52,8 +51,9 @@ class StoreTimeouts:
     def longest_call(self) -> timedelta:
         """The worst case: every attempt times out, every pause between two is as long as it can be.
 
-        The SDK's standard mode pauses up to 1, 2, 4 ... 20 s after throttling,
-        and up to 5 s more where the service asks for it (x-amz-retry-after).
+        That is the SDK's: its standard mode pauses up to 1, 2, 4 ... 20 s after
+        throttling, and up to 5 s more where the service asks for it
+        (x-amz-retry-after). Our own adapter's pauses are shorter.
         """
         pauses = sum(min(2**retry, 20) + 5 for retry in range(self.attempts - 1))
         return self.attempts * (self.connect + self.read) + timedelta(seconds=pauses)
@@ -63,12 +63,13 @@ class StoreTimeouts:
 class Settings:
     """What the environment says, checked.
 
-    ``table`` and ``region`` may be empty only where ``store`` is ``memory``.
+    ``table`` and ``region`` may be empty only where ``store`` is ``memory``;
+    the container knows which stores there are.
     """
 
     table: str = ""
     region: str = ""
-    store: Store = "dynamodb"
+    store: str = "dynamodb"
     lifetime: timedelta = timedelta(hours=24)
     attribute_names: tuple[str, ...] = ()
     trusted_proxies: "tuple[Network, ...]" = ()
@@ -82,7 +83,7 @@ class Settings:
         Raises:
             InvalidSetting: a variable is missing or malformed.
         """
-        store = _store(environ)
+        store = environ.get("STORE") or "dynamodb"
         return cls(
             store=store,
             table="" if store == "memory" else _table(environ),
@@ -93,13 +94,6 @@ class Settings:
             dynamodb_endpoint=_dynamodb_endpoint(environ, store),
             store_timeouts=_store_timeouts(environ),
         )
-
-
-def _store(environ: Mapping[str, str]) -> Store:
-    store = environ.get("STORE") or "dynamodb"
-    if store not in get_args(Store):
-        raise InvalidSetting(f"STORE must be one of: {', '.join(get_args(Store))}.")
-    return cast("Store", store)  # the line above checked it
 
 
 def _table(environ: Mapping[str, str]) -> str:
@@ -151,7 +145,7 @@ def _network(cidr: str) -> "Network":
     return network
 
 
-def _dynamodb_endpoint(environ: Mapping[str, str], store: Store) -> str | None:
+def _dynamodb_endpoint(environ: Mapping[str, str], store: str) -> str | None:
     for name in ("AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL"):  # the SDK's own variables, in its order
         if endpoint := environ.get(name):
             return _endpoint(name, endpoint)

@@ -54,6 +54,11 @@ def test_the_settings_pick_the_adapters(credentials: None) -> None:
     assert isinstance(a_container().clock(), SystemClock)
 
 
+def test_a_store_that_there_is_not_is_named() -> None:
+    with pytest.raises(InvalidSetting, match="^STORE must be one of: dynamodb, dynamodb-boto3, memory"):
+        a_container(STORE="redis").open_connection()
+
+
 def test_the_settings_reach_the_use_cases() -> None:
     open_connection = a_container(
         STORE="memory", TTL_HOURS="3", CLIENT_ATTRIBUTES="appVersion", TRUSTED_PROXIES="10.0.0.0/8"

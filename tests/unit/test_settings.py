@@ -93,7 +93,6 @@ def test_what_is_missing_is_named(missing: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("STORE", "redis"),
         ("CONNECTIONS_TABLE", "a/b"),
         ("CONNECTIONS_TABLE", "ab"),
         ("CONNECTIONS_TABLE", " "),
