@@ -100,8 +100,9 @@ def connection_in(row: Mapping[str, Any]) -> Connection:
 
 
 def _typed[T](row: Mapping[str, Any], name: str, kind: str, type_: type[T]) -> T | None:
-    value = row[name].get(kind) if name in row else None
-    return value if isinstance(value, type_) else None
+    value = row.get(name)
+    inner = value.get(kind) if isinstance(value, dict) else None
+    return inner if isinstance(inner, type_) else None
 
 
 def _text(row: Mapping[str, Any], name: str) -> str | None:

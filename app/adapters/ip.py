@@ -79,7 +79,7 @@ def _address(entry: str) -> str:
         pass
     match = re.fullmatch(_WITH_PORT, entry)
     try:
-        return _canonical(match["bracketed"] or match["plain"]) if match else ""
+        return _canonical(match["bracketed"] or match["plain"] or "") if match else ""
     except (OSError, ValueError):
         return ""
 

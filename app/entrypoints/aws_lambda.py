@@ -15,8 +15,9 @@ from app.container import Container
 from app.entrypoints.routes import Routes
 from app.settings import Settings
 
-# Nobody reads these of a record, and to gather them takes longer than all the rest of it. This is the way of
-# Python's logging HOWTO ('Optimization'); mypy's stubs don't have the last one.
+# To gather these for a record takes longer than all the rest of it. Nobody reads them but for the place that
+# a record of a bug names, and its stack trace names that too. This is the way of Python's logging HOWTO
+# ('Optimization'); mypy's stubs don't have the last one.
 logging._srcfile = None  # noqa: SLF001
 logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 logging.logAsyncioTasks = False  # type: ignore[attr-defined]

@@ -21,6 +21,7 @@ entries = (
     | st.ip_addresses(network="10.0.0.0/8").map(str)
     | st.ip_addresses(v=6).map(lambda address: f"[{address}]:443")
     | st.text(max_size=20)
+    | st.text("[]:.%0123456789af ", max_size=20)
 )
 forwarded = st.lists(st.lists(entries, max_size=4).map(", ".join), max_size=3)
 

@@ -151,6 +151,12 @@ def test_the_image_has_amazons_own_five_certificate_authorities(image: str) -> N
     ]
 
 
+def test_the_image_trusts_the_public_authorities_besides(image: str) -> None:
+    code = "import ssl; print(len(ssl.create_default_context().get_ca_certs()))"
+
+    assert int(python_in_image(image, code)) > 100
+
+
 def locked_for_the_app() -> dict[str, str]:
     """What uv.lock says that the app needs, in its versions: the development groups are not followed."""
     lock = tomllib.loads((Path(__file__).parents[2] / "uv.lock").read_text())

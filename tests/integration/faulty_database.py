@@ -51,15 +51,15 @@ def faulty_database(*answers: Answer) -> Iterator[FaultyDatabase]:
 def refusing(status: int, code: str) -> Answer:
     """Answer as DynamoDB does where it refuses a request."""
     body = {"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": "no"}
-    return saying(status, json.dumps(body).encode())
+    return saying(status, json.dumps(body).encode(), "R1")
 
 
-def saying(status: int, body: bytes) -> Answer:
+def saying(status: int, body: bytes, request_id: str = "") -> Answer:
     """Answer with a body that need not be DynamoDB's."""
 
     def answer(request: BaseHTTPRequestHandler) -> None:
         _body(request)
-        _send(request, status, body)
+        _send(request, status, body, request_id)
 
     return answer
 

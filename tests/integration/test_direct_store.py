@@ -2,13 +2,14 @@
 
 import os
 import resource
+import signal
 import socket
 import ssl
 import struct
 import threading
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import timedelta
 from email.utils import formatdate
@@ -17,13 +18,16 @@ from pathlib import Path
 import botocore.session
 import pytest
 import trustme
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.adapters.dynamodb_direct import direct_store, public_endpoint
 from app.adapters.dynamodb_direct.connection import Connection, NotSent
 from app.adapters.dynamodb_direct.store import DirectDynamoDBConnectionStore, DynamoDBRefusal
-from app.adapters.dynamodb_direct.trust import trust_for
+from app.adapters.dynamodb_direct.trust import _context, trust_for
 from app.domain.errors import StorageUnavailable
 from app.domain.model import ConnectionId, Removed
 from tests.builders import a_connection
@@ -218,6 +222,68 @@ def test_a_proxy_that_refuses_has_passed_nothing_on(status: int) -> None:
     assert told.connections == 1
 
 
+THERE = b'{"__type":"x#ConditionalCheckFailedException","Item":{"connectionId":{"S":"c-1"}}}'
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason", "unknown"),
+    [
+        pytest.param(
+            b"HTTP/1.1 400 No\r\nContent-Length: %d\r\n\r\n%s" % (len(THERE), THERE), "400", False, id="no id"
+        ),
+        pytest.param(answer(THERE, 302), "NotDynamoDB", False, id="a redirection"),
+        pytest.param(answer(THERE, 403), "NotDynamoDB", False, id="another status"),
+        pytest.param(answer(THERE.replace(b"c-1", b"c-2"), 400), "NotDynamoDB", True, id="another's row"),
+        pytest.param(refusal("ConditionalCheckFailedException"), "NotDynamoDB", True, id="no row"),
+        pytest.param(
+            answer(b'{"__type":"x#ThrottlingException"}'), "NotDynamoDB", True, id="a cheerful error"
+        ),
+        pytest.param(answer(b"{}", 202), "NotDynamoDB", True, id="accepted, not done"),
+        pytest.param(answer(b"{}", 400), "NotDynamoDB", False, id="an error without a name"),
+        pytest.param(
+            refusal("ThrottlingException", x_amz_crc32="1"), "CorruptAnswer", True, id="a corrupt error"
+        ),
+    ],
+)
+def test_only_dynamodbs_own_answer_to_this_request_is_believed(
+    reply: bytes, reason: str, *, unknown: bool
+) -> None:
+    with peer(saying(reply)) as told:
+        assert fault_of(a_store(told)) == (reason, unknown)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [b'{"connectionId":{"S":"c-2"}}', b'["c-1"]', b'{"ttl":{"N":"1"}}'],
+    ids=["another's", "a list", "no id"],
+)
+def test_a_row_that_is_not_the_one_asked_for_is_not_believed(row: bytes) -> None:
+    with peer(always_saying(answer(b'{"Attributes":%s,"Item":%s}' % (row, row)))) as told:
+        store = a_store(told)
+        for ask in (store.remove, store.get):
+            with pytest.raises(StorageUnavailable, match="NotDynamoDB"):
+                ask(C1)
+
+
+def test_an_interrupted_request_leaves_no_answer_for_the_next() -> None:
+    def interrupt(signal_number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    with peer(silent, always_saying(answer())) as told:
+        store = a_store(told)
+        before = signal.signal(signal.SIGALRM, interrupt)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            with pytest.raises(KeyboardInterrupt):
+                store.add(a_connection())
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        store.add(a_connection())
+
+    assert told.connections == 2
+
+
 @given(sent=st.binary(max_size=300) | st.binary(max_size=200).map(lambda data: answer()[:30] + data))
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_arbitrary_bytes_are_never_a_success_and_never_a_hang(sent: bytes) -> None:
@@ -269,7 +335,26 @@ def test_a_clock_that_is_wrong_is_set_by_dynamodbs_once() -> None:
     assert dates[2] - dates[1] == pytest.approx(0, abs=5)
 
 
-@pytest.mark.parametrize("date", ["", "yesterday", formatdate(time.time(), usegmt=True)])
+def test_a_clock_that_dynamodb_moves_again_and_again_is_set_only_once() -> None:
+    asked: list[bytes] = []
+
+    def talk(connection: socket.socket) -> None:
+        for ahead in (3600, 7200, 10800):
+            asked.append(request_from(connection))
+            date = formatdate(time.time() + ahead, usegmt=True)
+            connection.sendall(refusal("InvalidSignatureException", date=date))
+
+    with peer(talk) as told:
+        store = a_store(told, attempts=3)
+        with pytest.raises(DynamoDBRefusal):
+            store.add(a_connection())
+
+    assert len([request for request in asked if request]) == 2  # the last is the end of the connection
+
+
+@pytest.mark.parametrize(
+    "date", ["9999 Jan 24:61:99 GMT 99999999999", "", "yesterday", formatdate(time.time(), usegmt=True)]
+)
 def test_a_signature_that_no_clock_makes_invalid_is_a_fault_of_the_deployment(date: str) -> None:
     with peer(always_saying(refusal("InvalidSignatureException", date=date))) as told:
         store = a_store(told, attempts=3)
@@ -311,6 +396,22 @@ def credential(request: bytes) -> bytes:
     return request.partition(b"Credential=")[2].partition(b"/")[0]
 
 
+def signature_of(request: bytes) -> str:
+    return request.partition(b"Signature=")[2].partition(b"\r\n")[0].decode()
+
+
+def signature_by_botocore(request: bytes, access_key: str, secret_key: str, token: str | None) -> str:
+    """What botocore would sign *request*, as it came over the wire, with."""
+    head, _, body = request.partition(b"\r\n\r\n")
+    headers = dict(line.split(":", 1) for line in head.decode().split("\r\n")[1:])
+    signed = headers["authorization"].partition("SignedHeaders=")[2].partition(",")[0].split(";")
+    again = AWSRequest("POST", f"https://{headers['host']}/", {name: headers[name] for name in signed}, body)
+    again.context["timestamp"] = headers["x-amz-date"]
+    auth = SigV4Auth(Credentials(access_key, secret_key, token), "dynamodb", REGION)
+    signature: str = auth.signature(auth.string_to_sign(again, auth.canonical_request(again)), again)
+    return signature
+
+
 def test_lambdas_credentials_are_used_with_their_token(monkeypatch: pytest.MonkeyPatch) -> None:
     request = asked_with(
         monkeypatch, AWS_ACCESS_KEY_ID="AKID", AWS_SECRET_ACCESS_KEY="s3cr3t", AWS_SESSION_TOKEN="t0k3n"
@@ -318,7 +419,8 @@ def test_lambdas_credentials_are_used_with_their_token(monkeypatch: pytest.Monke
 
     assert b"Credential=AKID/" in request
     assert b"x-amz-security-token:t0k3n\r\n" in request
-    assert b"SignedHeaders=host;x-amz-date;x-amz-security-token;x-amz-target," in request
+    assert b"SignedHeaders=content-type;host;x-amz-date;x-amz-security-token;x-amz-target," in request
+    assert signature_of(request) == signature_by_botocore(request, "AKID", "s3cr3t", "t0k3n")
 
 
 def test_credentials_from_anywhere_else_are_the_sdks_to_find(
@@ -330,7 +432,26 @@ def test_credentials_from_anywhere_else_are_the_sdks_to_find(
     request = asked_with(monkeypatch, AWS_SHARED_CREDENTIALS_FILE=str(file))
 
     assert b"Credential=FROMFILE/" in request
+    assert signature_of(request) == signature_by_botocore(request, "FROMFILE", "s3cr3t", None)
     assert b"x-amz-security-token" not in request
+
+
+@pytest.mark.parametrize("said", ["not JSON", '{"Version": 2}'])
+def test_a_credential_process_that_talks_nonsense_refuses_the_handshake(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: str
+) -> None:
+    file, output = tmp_path / "config", tmp_path / "output"
+    output.write_text(said)
+    file.write_text(f"[default]\ncredential_process = cat {output}\n")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(file))
+
+    with peer(silent) as told:
+        reason, unknown = fault_of(a_store(told))
+
+    assert reason in {"JSONDecodeError", "CredentialRetrievalError"}
+    assert not unknown
 
 
 def test_credentials_that_cannot_be_fetched_refuse_the_handshake(
@@ -383,7 +504,11 @@ def test_a_peer_of_an_unknown_authority_learns_nothing(
 ) -> None:
     monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
     with peer(always_saying(answer()), tls=a_server_context(authority)) as told:
-        assert fault_of(a_store(told, scheme="https")) == ("SSLError", False)
+        reason, unknown = fault_of(a_store(told, scheme="https"))
+
+    assert reason.startswith("SSLError: ")
+    assert "issuer" in reason
+    assert not unknown
 
 
 def test_a_peer_with_another_name_learns_nothing(
@@ -391,7 +516,19 @@ def test_a_peer_with_another_name_learns_nothing(
 ) -> None:
     monkeypatch.setenv("AWS_CA_BUNDLE", bundle_of(authority, tmp_path))
     with peer(always_saying(answer()), tls=a_server_context(authority, "dynamodb.example.com")) as told:
-        assert fault_of(a_store(told, scheme="https")) == ("SSLError", False)
+        reason, unknown = fault_of(a_store(told, scheme="https"))
+
+    assert "not valid for '127.0.0.1'" in reason
+    assert not unknown
+
+
+def test_a_bundle_that_is_none_fails_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_CA_BUNDLE", "/nonexistent.pem")
+    with (
+        peer(silent) as told,
+        pytest.raises(ValueError, match="^AWS_CA_BUNDLE must name a file of certificates"),
+    ):
+        a_store(told, scheme="https")
 
 
 @pytest.mark.parametrize(
@@ -442,17 +579,49 @@ def test_a_peer_that_no_bundle_verifies_is_refused(authority: trustme.CA, tmp_pa
             connection.open()
 
 
-def test_only_aws_own_endpoints_are_held_to_amazons_roots(authority: trustme.CA, tmp_path: Path) -> None:
-    roots = bundle_of(authority, tmp_path)
+def serial(authority: trustme.CA) -> str:
+    """The serial number of an authority's certificate, as ``ssl`` tells it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority.configure_trust(context)
+    (certificate,) = context.get_ca_certs()
+    return str(certificate["serialNumber"])
 
-    assert len(trust_for("dynamodb.eu-central-1.amazonaws.com", {}, roots)) == 2
-    assert len(trust_for("dynamodb.cn-north-1.amazonaws.com.cn", {}, roots)) == 2
-    assert len(trust_for("dynamodb.example.com", {}, roots)) == 1
-    assert len(trust_for("dynamodb.eu-central-1.amazonaws.com", {}, str(tmp_path / "missing.pem"))) == 1
-    assert len(trust_for("dynamodb.eu-central-1.amazonaws.com", {"AWS_CA_BUNDLE": roots}, roots)) == 1
-    for context in trust_for("dynamodb.eu-central-1.amazonaws.com", {}, roots):
-        assert context().verify_mode is ssl.CERT_REQUIRED
-        assert context().check_hostname
+
+@pytest.fixture
+def system(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[trustme.CA]:
+    """The one authority that this system trusts."""
+    system = trustme.CA()
+    directory = tmp_path / "system"
+    directory.mkdir()
+    monkeypatch.setenv("SSL_CERT_FILE", bundle_of(system, directory))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "none"))
+    _context.cache_clear()
+    yield system
+    _context.cache_clear()
+
+
+def test_only_aws_own_endpoints_are_held_to_amazons_roots(
+    authority: trustme.CA, system: trustme.CA, tmp_path: Path
+) -> None:
+    roots = bundle_of(authority, tmp_path)
+    private, other = trustme.CA(), tmp_path / "other"
+    other.mkdir()
+
+    nothing: dict[str, str] = {}
+    missing, own = str(tmp_path / "missing.pem"), {"AWS_CA_BUNDLE": bundle_of(private, other)}
+
+    def trusted(host: str, environ: dict[str, str], roots: str) -> list[list[str]]:
+        contexts = [context() for context in trust_for(host, environ, roots)]
+        assert all(it.verify_mode is ssl.CERT_REQUIRED and it.check_hostname for it in contexts)
+        assert not any(it.verify_flags & ssl.VERIFY_X509_STRICT for it in contexts)
+        return [[str(authority["serialNumber"]) for authority in it.get_ca_certs()] for it in contexts]
+
+    amazons, systems, privates = [serial(authority)], [serial(system)], [serial(private)]
+    assert trusted("dynamodb.eu-central-1.amazonaws.com", nothing, roots) == [amazons, systems]
+    assert trusted("dynamodb.cn-north-1.amazonaws.com.cn", nothing, roots) == [amazons, systems]
+    assert trusted("dynamodb.example.com", nothing, roots) == [systems]
+    assert trusted("dynamodb.eu-central-1.amazonaws.com", nothing, missing) == [systems]
+    assert trusted("dynamodb.eu-central-1.amazonaws.com", own, roots) == [privates]
 
 
 # ---- endpoints
@@ -491,6 +660,27 @@ def test_a_peer_that_takes_no_more_connections_has_been_told_nothing() -> None:
             client.connect_ex(full.getsockname())
 
         assert fault_of(a_store(Peer(full.getsockname()[1]))) == ("ConnectTimeoutError", False)
+
+
+def test_an_address_that_does_not_answer_leaves_time_for_the_next() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=0) as full,
+        ExitStack() as waiting,
+        peer(always_saying(answer())) as told,
+    ):
+        for _ in range(3):  # what the system lets wait, whatever the backlog
+            client = waiting.enter_context(socket.socket())
+            client.settimeout(0)
+            client.connect_ex(full.getsockname())
+
+        def look_up(host: bytes, port: int, **_: object) -> list[tuple[object, ...]]:
+            """A name with two addresses, the first of them dead."""
+            addresses = [full.getsockname(), (told.host, told.port)]
+            return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", address) for address in addresses]
+
+        connection = Connection("two.example", 80, connect_timeout=0.6, read_timeout=1, look_up=look_up)
+        assert connection.open().getpeername() == (told.host, told.port)
+        connection.close()
 
 
 def test_a_machine_without_room_for_another_socket_has_told_the_peer_nothing() -> None:

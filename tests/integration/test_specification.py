@@ -189,6 +189,7 @@ def test_a_row_that_the_plain_function_wrote_is_closed_like_any_other(app: App) 
     [
         pytest.param({}, id="a key alone"),
         pytest.param({"ttl": {"N": "1795251600000"}}, id="a ttl in milliseconds"),
+        pytest.param({"ttl": {"L": []}}, id="a ttl as a list"),
         pytest.param({"createdAt": {"S": "2026-11-21"}}, id="a date as text"),
         pytest.param({"createdAt": {"N": "1795251600000.5"}}, id="half a millisecond"),
         pytest.param({"userAgent": {"NULL": True}}, id="a null"),

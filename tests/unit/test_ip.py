@@ -24,6 +24,8 @@ CLIENT = "203.0.113.77"
         pytest.param(None, ["[2001:db8::7]:443"], "2001:db8::7", id="brackets and port are cut off"),
         pytest.param(None, ["unknown, 203.0.113.7"], "", id="a left-most entry that is no address is none"),
         pytest.param(None, [""], "", id="an empty header says nothing"),
+        pytest.param(None, ["[]"], "", id="nor do empty brackets"),
+        pytest.param("[]:80", ["[]:80"], "", id="nor with a port"),
         pytest.param(None, ["", "203.0.113.7"], "203.0.113.7", id="repeated headers are one list"),
         pytest.param(None, [], "", id="no header says nothing"),
     ],

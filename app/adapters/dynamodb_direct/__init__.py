@@ -34,7 +34,10 @@ def direct_store(
     attempts: int,
     endpoint: str | None = None,
 ) -> DirectDynamoDBConnectionStore:
-    """A store whose every call ends: *attempts* in all, each with both time-outs, random pauses between.
+    """A store that asks *attempts* times in all, each with both time-outs, with random pauses between.
+
+    Only two things have no time-out of ours: the system's look-up of the
+    host's name, and credentials that are not in the environment.
 
     *endpoint* is a URL such as ``http://127.0.0.1:8000``; without it, the
     region's public one. It connects at once, so that the first call need not;

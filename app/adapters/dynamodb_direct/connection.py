@@ -4,7 +4,8 @@ import select
 import socket
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from app.adapters.dynamodb_direct.http import Closed, Malformed, Response, read_response
 from app.adapters.dynamodb_direct.trust import TlsContext
@@ -51,12 +52,14 @@ class Connection:
         connect_timeout: float,
         read_timeout: float,
         trust: Sequence[TlsContext] = (),
+        look_up: Callable[..., Any] = socket.getaddrinfo,
     ) -> None:
         self._host = host.encode("ascii")  # as text it would be taken for an international name: 2 ms more
         self._port = port
         self._connect_timeout = connect_timeout
         self._read_timeout = read_timeout
         self._trust = list(trust)
+        self._look_up = look_up
         self._socket: socket.socket | None = None
         self._poll = select.poll()  # of that socket
 
@@ -111,6 +114,9 @@ class Connection:
             raise self._lost("MalformedResponse") from error
         except (Closed, OSError):
             raise self._lost("ConnectionClosedError", was_idle=was_idle and not heard) from None
+        except BaseException:  # Ctrl-C, say: its answer must not be taken for that of the next request either
+            self.close()
+            raise
         if not response.reusable:
             self.close()
         return response
@@ -130,14 +136,15 @@ class Connection:
 
     def _secured(self, deadline: float) -> socket.socket:
         while True:
+            context = self._trust[0]()
             plain = self._connected(deadline)
             try:
                 plain.settimeout(max(deadline - time.monotonic(), 0.001))
-                return self._trust[0]().wrap_socket(plain, server_hostname=self._host)
-            except ssl.SSLCertVerificationError:
+                return context.wrap_socket(plain, server_hostname=self._host)
+            except ssl.SSLCertVerificationError as error:
                 plain.close()
                 if len(self._trust) == 1:
-                    raise NotSent("SSLError") from None
+                    raise NotSent(f"SSLError: {error.verify_message}") from error
                 del self._trust[0]
             except TimeoutError:
                 plain.close()
@@ -147,19 +154,20 @@ class Connection:
                 raise NotSent("SSLError") from None
 
     def _connected(self, deadline: float) -> socket.socket:
-        """A TCP connection to the first of the host's addresses that takes it."""
+        """A connection to the first of the host's addresses that takes it; each has its share of the time."""
         fault = NotSent("EndpointConnectionError")
         try:
-            addresses = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+            addresses = self._look_up(self._host, self._port, type=socket.SOCK_STREAM)
         except OSError:
             raise fault from None
-        for family, kind, protocol, _, address in addresses:
+        for tried, (family, kind, protocol, _, address) in enumerate(addresses):
             try:
                 made = socket.socket(family, kind, protocol)
             except OSError:  # a family of addresses that this machine does not have
                 continue
             try:
-                made.settimeout(max(deadline - time.monotonic(), 0.001))
+                left = (deadline - time.monotonic()) / (len(addresses) - tried)
+                made.settimeout(max(left, 0.001))
                 made.connect(address)
                 made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             except OSError as error:

@@ -13,7 +13,7 @@ def credentials_source(environ: Mapping[str, str]) -> Callable[[], Credentials]:
     On Lambda they are in the environment and stay the same as long as it
     lives. Anywhere else they may be in files, at an endpoint or behind a
     single sign-on, and change: that is botocore's business, and only then is
-    it imported.
+    it imported. How long that takes is botocore's to say, too.
     """
     access_key = environ.get("AWS_ACCESS_KEY_ID")
     secret_key = environ.get("AWS_SECRET_ACCESS_KEY")
@@ -30,15 +30,14 @@ class _SdkCredentials:
         self._found: Any = None
 
     def __call__(self) -> Credentials:
-        from botocore.exceptions import BotoCoreError  # noqa: PLC0415 - imported only where it is needed
-        from botocore.session import Session  # noqa: PLC0415 - likewise
+        from botocore.session import Session  # noqa: PLC0415 - imported only where it is needed
 
         try:
             if self._found is None:
                 self._found = Session().get_credentials()
-            if self._found is None:
-                raise StorageUnavailable("NoCredentialsError", outcome_unknown=False)
-            frozen = self._found.get_frozen_credentials()
-        except BotoCoreError as error:
+            frozen = self._found.get_frozen_credentials() if self._found else None
+        except Exception as error:  # a process, a file, an endpoint: any of them may fail in any way
             raise StorageUnavailable(type(error).__name__, outcome_unknown=False) from error
+        if frozen is None:
+            raise StorageUnavailable("NoCredentialsError", outcome_unknown=False)
         return Credentials(frozen.access_key, frozen.secret_key, frozen.token)

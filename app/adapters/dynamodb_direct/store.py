@@ -4,6 +4,7 @@ import json
 import time
 import zlib
 from collections.abc import Callable
+from datetime import UTC
 from typing import Any
 
 from app.adapters.dynamodb_direct.connection import Connection as HttpConnection
@@ -22,9 +23,16 @@ from app.adapters.dynamodb_wire import (
 from app.domain.errors import StorageUnavailable
 from app.domain.model import Connection, ConnectionId, Removed
 
-_OK, _TOO_MANY, _SERVER_FAULT = 200, 429, 500  # HTTP; http.HTTPStatus would cost a start 2 ms
+_OK, _REDIRECTION, _BAD_REQUEST, _TOO_MANY, _SERVER_FAULT = (
+    200,
+    300,
+    400,
+    429,
+    500,
+)  # HTTP; http.HTTPStatus would cost a start 2 ms
 
 _TARGET = "DynamoDB_20120810"
+_CONTENT_TYPE = "application/x-amz-json-1.0"
 _SKEWED = frozenset({"InvalidSignatureException", "RequestExpired", "RequestInTheFuture"})
 _TOLERATED_SKEW = 240  # seconds; AWS refuses a signature that is 5 min off
 _encode = json.JSONEncoder(separators=(",", ":")).encode
@@ -88,18 +96,18 @@ class DirectDynamoDBConnectionStore:
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
         except _AlreadyThere as there:
-            return connection_in(there.row)
+            return _found(there.row, connection.id)
         return connection
 
     def remove(self, connection_id: ConnectionId) -> Removed:
         answer, unheard = self._ask("DeleteItem", Key=key(connection_id), ReturnValues="ALL_OLD")
         row = answer.get("Attributes")
-        return Removed(connection_in(row)) if row else Removed(None, certain=not unheard)
+        return Removed(_found(row, connection_id)) if row else Removed(None, certain=not unheard)
 
     def get(self, connection_id: ConnectionId) -> Connection | None:
         answer, _ = self._ask("GetItem", Key=key(connection_id), ConsistentRead=True)
         row = answer.get("Item")
-        return connection_in(row) if row else None
+        return _found(row, connection_id) if row else None
 
     def _ask(self, operation: str, **request: Any) -> tuple[dict[str, Any], bool]:
         """DynamoDB's answer, and whether an earlier attempt may have been carried out unheard.
@@ -110,11 +118,14 @@ class DirectDynamoDBConnectionStore:
             DynamoDBRefusal: the request can't succeed as it is.
         """
         body = _encode({"TableName": self._table} | request).encode()
+        credentials = self._credentials()
+        skew = self._skew
         unheard = False
         for retry in range(self._attempts):
             pause = _PAUSE
             try:
-                return self._answer(self._connection.exchange(self._signed(operation, body))), unheard
+                response = self._connection.exchange(self._signed(operation, body, credentials))
+                return self._answer(response, clock_is_set=self._skew != skew), unheard
             except NotSent as fault:
                 reason = fault.reason
             except NotAnswered as fault:
@@ -129,11 +140,10 @@ class DirectDynamoDBConnectionStore:
                 self._sleep(_random() * pause * 2**retry)
         raise StorageUnavailable(reason, outcome_unknown=unheard)
 
-    def _signed(self, operation: str, body: bytes) -> bytes:
+    def _signed(self, operation: str, body: bytes, credentials: Credentials) -> bytes:
         """The whole request, to be sent as it is."""
-        credentials = self._credentials()
         timestamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._clock() + self._skew))
-        headers = [("host", self._host), ("x-amz-date", timestamp)]
+        headers = [("content-type", _CONTENT_TYPE), ("host", self._host), ("x-amz-date", timestamp)]
         if credentials.session_token:
             headers.append(("x-amz-security-token", credentials.session_token))
         headers.append(("x-amz-target", f"{_TARGET}.{operation}"))
@@ -141,11 +151,10 @@ class DirectDynamoDBConnectionStore:
         lines = "".join([f"{name}:{value}\r\n" for name, value in headers])
         return (
             f"POST / HTTP/1.1\r\n{lines}authorization:{authorization}\r\n"
-            "content-type:application/x-amz-json-1.0\r\nuser-agent:switchboard\r\n"
-            f"content-length:{len(body)}\r\n\r\n"
+            f"user-agent:switchboard\r\ncontent-length:{len(body)}\r\n\r\n"
         ).encode() + body
 
-    def _answer(self, response: Response) -> dict[str, Any]:
+    def _answer(self, response: Response, *, clock_is_set: bool) -> dict[str, Any]:
         """What *response* says.
 
         Raises:
@@ -153,35 +162,37 @@ class DirectDynamoDBConnectionStore:
             _AlreadyThere: the row that ONLY_IF_NEW forbids to replace.
             DynamoDBRefusal: the request can't succeed as it is.
         """
-        if response.status >= _SERVER_FAULT:
-            raise _Failed(_error_code(response) or str(response.status), unheard=True)
-        if (checksum := response.headers.get("x-amz-crc32")) and checksum != str(zlib.crc32(response.body)):
+        status = response.status
+        answer = _json_object(response.body)
+        if status >= _SERVER_FAULT:
+            raise _Failed(_code(answer) or str(status), unheard=True)
+        checksum = response.headers.get("x-amz-crc32")
+        if checksum is not None and checksum != str(zlib.crc32(response.body)):
             raise _Failed("CorruptAnswer", unheard=True)
-        if response.status == _OK:
-            answer = _json_object(response.body)
-            if answer is None or "x-amzn-requestid" not in response.headers:
-                # a captive portal's web page, say, which nothing of the request may have passed
-                raise _Failed("NotDynamoDB", unheard=True, retryable=False)
+        if status == _TOO_MANY:
+            raise _Failed(str(status), pause=_PAUSE_WHEN_THROTTLED)
+        # DynamoDB's own answers have a request id. Any other is from somebody in between, who may say what it
+        # likes, and may have passed the request on where it says that all is well.
+        is_success = _OK <= status < _REDIRECTION
+        if answer is None or "x-amzn-requestid" not in response.headers:
+            raise _Failed("NotDynamoDB" if is_success else str(status), unheard=is_success, retryable=False)
+        code = _code(answer)
+        if status == _OK and code is None:
             return answer
-        error = _json_object(response.body) or {}
-        code = _error_code(response)
-        if code == ALREADY_THERE:
-            raise _AlreadyThere(error["Item"])
-        if code in THROTTLED or response.status == _TOO_MANY:
-            raise _Failed(code or "429", pause=_PAUSE_WHEN_THROTTLED)
-        if code in CREDENTIALS_REFUSED or code is None:
-            raise _Failed(code or str(response.status), retryable=False)
-        if code in _SKEWED and self._has_corrected_its_clock(response):
+        if status != _BAD_REQUEST or code is None:
+            raise _Failed("NotDynamoDB", unheard=is_success, retryable=False)
+        if code in _SKEWED and not clock_is_set and self._has_corrected_its_clock(response):
             raise _Failed(code, pause=0)
-        raise DynamoDBRefusal(f"{code}: {error.get('message')}")
+        raise _meaning_of(code, answer)
 
     def _has_corrected_its_clock(self, response: Response) -> bool:
         """Set our clock by DynamoDB's, where it is the clock that made the signature invalid."""
         from email.utils import parsedate_to_datetime  # noqa: PLC0415 - 40 ms that hardly anybody needs
 
         try:
-            ahead = parsedate_to_datetime(response.headers.get("date", "")).timestamp() - self._clock()
-        except ValueError:
+            theirs = parsedate_to_datetime(response.headers.get("date", ""))
+            ahead = theirs.replace(tzinfo=UTC).timestamp() - self._clock()  # HTTP's dates are in GMT
+        except (ValueError, OverflowError):
             return False
         if abs(ahead - self._skew) < _TOLERATED_SKEW:
             return False
@@ -190,7 +201,7 @@ class DirectDynamoDBConnectionStore:
 
 
 class _AlreadyThere(Exception):
-    def __init__(self, row: dict[str, Any]) -> None:
+    def __init__(self, row: object) -> None:
         super().__init__()
         self.row = row
 
@@ -208,9 +219,27 @@ class _Failed(Exception):
         self.pause = pause
 
 
-def _error_code(response: Response) -> str | None:
-    """The short name in a DynamoDB error; ``None`` where the body is none, such as a proxy's page."""
-    kind = (_json_object(response.body) or {}).get("__type")
+def _meaning_of(code: str, answer: dict[str, Any]) -> Exception:
+    """What DynamoDB's error *code* is to us."""
+    if code == ALREADY_THERE:
+        return _AlreadyThere(answer.get("Item"))
+    if code in THROTTLED:
+        return _Failed(code, pause=_PAUSE_WHEN_THROTTLED)
+    if code in CREDENTIALS_REFUSED:
+        return _Failed(code, retryable=False)
+    return DynamoDBRefusal(f"{code}: {answer.get('message')}")
+
+
+def _found(row: object, connection_id: ConnectionId) -> Connection:
+    """The connection in *row*, which must be that of *connection_id*: the answer to this request."""
+    if not isinstance(row, dict) or row.get("connectionId") != {"S": connection_id}:
+        raise StorageUnavailable("NotDynamoDB", outcome_unknown=True)
+    return connection_in(row)
+
+
+def _code(answer: dict[str, Any] | None) -> str | None:
+    """The short name in a DynamoDB error; ``None`` in what is none."""
+    kind = (answer or {}).get("__type")
     return kind.rpartition("#")[2] or None if isinstance(kind, str) else None
 
 

@@ -24,7 +24,8 @@ _PUBLIC_ENDPOINTS = (".amazonaws.com", ".amazonaws.com.cn")
 def trust_for(host: str, environ: Mapping[str, str], roots: str = AMAZON_ROOTS) -> list[TlsContext]:
     """The contexts to try in turn for *host*.
 
-    AWS_CA_BUNDLE, the SDK's own variable, names a file to be trusted instead.
+    AWS_CA_BUNDLE, the SDK's own variable, names a file to be trusted instead;
+    a context raises ValueError where that is none.
     """
     if bundle := environ.get("AWS_CA_BUNDLE"):
         return [partial(_context, bundle)]
@@ -36,7 +37,10 @@ def trust_for(host: str, environ: Mapping[str, str], roots: str = AMAZON_ROOTS) 
 @cache
 def _context(bundle: str | None) -> ssl.SSLContext:
     """A context that trusts *bundle*; without one, the system's (SSL_CERT_FILE names another)."""
-    context = ssl.create_default_context(cafile=bundle)
+    try:
+        context = ssl.create_default_context(cafile=bundle)
+    except OSError as error:
+        raise ValueError(f"AWS_CA_BUNDLE must name a file of certificates; {bundle!r} is none.") from error
     # Python 3.13 asks more of certificates than the SDK does, and more than many a private authority's have
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return context
