@@ -2,6 +2,7 @@
 
 import os
 import resource
+import select
 import signal
 import socket
 import ssl
@@ -497,6 +498,21 @@ def test_a_peer_of_a_trusted_authority_is_talked_to(
         store.add(a_connection())
 
     assert told.connections == 1
+
+
+def test_session_tickets_are_not_taken_for_the_end_of_the_connection(
+    authority: trustme.CA, tmp_path: Path
+) -> None:
+    context = ssl.create_default_context(cafile=bundle_of(authority, tmp_path))
+    with peer(silent, tls=a_server_context(authority)) as told:
+        connection = Connection(
+            told.host, told.port, connect_timeout=1, read_timeout=1, trust=[lambda: context]
+        )
+        first = connection.open()
+        assert select.select([first], [], [], 5)[0]  # they are there, and nothing else
+
+        assert connection.open() is first
+        connection.close()
 
 
 def test_a_peer_of_an_unknown_authority_learns_nothing(
