@@ -11,7 +11,7 @@ import sys
 import time
 import zlib
 from email.utils import formatdate
-from functools import cache
+from functools import lru_cache
 
 ROW: dict[str, object] = {
     "connectionId": {"S": "JKJcXeXAmPl3AbC="},
@@ -30,10 +30,9 @@ ROW: dict[str, object] = {
     "stage": {"S": "prod"},
     "connectedAt": {"N": "1795251600000"},
 }
-"""A connection as the table holds it; every DeleteItem that asks for ALL_OLD is told of this one."""
+"""A connection as the table holds it; a DeleteItem that asks for ALL_OLD is told of this one, with its id."""
 
 _NOTHING = b"{}"
-_DELETED = json.dumps({"Attributes": ROW}, separators=(",", ":")).encode()
 _REQUEST_ID = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789ABCDEFGHIJVV4KQNSO5AEMVJF66Q9ASUAAJG"
 
 
@@ -58,10 +57,17 @@ class DynamoDB(asyncio.Protocol):
             if len(rest) < length:
                 return
             body, self._received = rest[:length], rest[length:]
-            self._transport.write(_answer(_DELETED if b'"ALL_OLD"' in body else _NOTHING, int(time.time())))
+            self._transport.write(_answer(_told(body), int(time.time())))
 
 
-@cache
+def _told(request: bytes) -> bytes:
+    asked = json.loads(request)
+    if asked.get("ReturnValues") != "ALL_OLD":
+        return _NOTHING
+    return json.dumps({"Attributes": ROW | asked["Key"]}, separators=(",", ":")).encode()
+
+
+@lru_cache(maxsize=16)
 def _answer(body: bytes, at: int) -> bytes:
     """An answer of the second *at* (epoch), with the headers that DynamoDB sends."""
     head = (
