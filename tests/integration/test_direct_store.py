@@ -26,8 +26,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.adapters.dynamodb_direct import direct_store, public_endpoint
+from app.adapters.dynamodb_direct.answers import DynamoDBRefusal
 from app.adapters.dynamodb_direct.connection import Connection, NotSent
-from app.adapters.dynamodb_direct.store import DirectDynamoDBConnectionStore, DynamoDBRefusal
+from app.adapters.dynamodb_direct.store import DirectDynamoDBConnectionStore
 from app.adapters.dynamodb_direct.trust import _context, trust_for
 from app.domain.errors import StorageUnavailable
 from app.domain.model import ConnectionId, Removed

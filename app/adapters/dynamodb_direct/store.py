@@ -2,47 +2,28 @@
 
 import json
 import time
-import zlib
 from collections.abc import Callable
 from datetime import UTC
 from typing import Any
 
+from app.adapters.dynamodb_direct.answers import (
+    PAUSE,
+    AlreadyThere,
+    Failed,
+    InvalidSignature,
+    read_answer,
+)
 from app.adapters.dynamodb_direct.connection import Connection as HttpConnection
 from app.adapters.dynamodb_direct.connection import NotAnswered, NotSent
-from app.adapters.dynamodb_direct.http import Response
 from app.adapters.dynamodb_direct.signing import Credentials, Signer
-from app.adapters.dynamodb_wire import (
-    ALREADY_THERE,
-    CREDENTIALS_REFUSED,
-    ONLY_IF_NEW,
-    THROTTLED,
-    connection_in,
-    key,
-    row_of,
-)
+from app.adapters.dynamodb_wire import ONLY_IF_NEW, connection_in, key, row_of
 from app.domain.errors import StorageUnavailable
 from app.domain.model import Connection, ConnectionId, Removed
 
-_OK, _REDIRECTION, _BAD_REQUEST, _TOO_MANY, _SERVER_FAULT = (
-    200,
-    300,
-    400,
-    429,
-    500,
-)  # HTTP; http.HTTPStatus would cost a start 2 ms
-
 _TARGET = "DynamoDB_20120810"
 _CONTENT_TYPE = "application/x-amz-json-1.0"
-_SKEWED = frozenset({"InvalidSignatureException", "RequestExpired", "RequestInTheFuture"})
 _TOLERATED_SKEW = 240  # seconds; AWS refuses a signature that is 5 min off
 _encode = json.JSONEncoder(separators=(",", ":")).encode
-
-_PAUSE = 0.025  # seconds at most before the first retry, twice that before the next: the SDK's for DynamoDB
-_PAUSE_WHEN_THROTTLED = 0.25  # likewise; the SDK's is 1, but a person waits for this answer
-
-
-class DynamoDBRefusal(Exception):
-    """DynamoDB refuses a request for what it is: the deployment or this code is wrong."""
 
 
 class DirectDynamoDBConnectionStore:
@@ -95,7 +76,7 @@ class DirectDynamoDBConnectionStore:
                 ConditionExpression=ONLY_IF_NEW,
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
-        except _AlreadyThere as there:
+        except AlreadyThere as there:
             return _found(there.row, connection.id)
         return connection
 
@@ -114,7 +95,7 @@ class DirectDynamoDBConnectionStore:
 
         Raises:
             StorageUnavailable: all attempts were in vain, or one that need not be repeated.
-            _AlreadyThere: the row that ONLY_IF_NEW forbids to replace.
+            AlreadyThere: the row that ONLY_IF_NEW forbids to replace.
             DynamoDBRefusal: the request can't succeed as it is.
         """
         body = _encode({"TableName": self._table} | request).encode()
@@ -122,17 +103,21 @@ class DirectDynamoDBConnectionStore:
         skew = self._skew
         unheard = False
         for retry in range(self._attempts):
-            pause = _PAUSE
+            pause = PAUSE
             try:
                 response = self._connection.exchange(self._signed(operation, body, credentials))
-                return self._answer(response, clock_is_set=self._skew != skew), unheard
+                return read_answer(response), unheard
             except NotSent as fault:
                 reason = fault.reason
             except NotAnswered as fault:
                 reason, unheard = fault.reason, True
                 if fault.was_idle:
                     continue  # an idle connection that had ended says nothing of the database
-            except _Failed as failure:
+            except InvalidSignature as refusal:
+                if self._skew != skew or not self._has_corrected_its_clock(refusal.date):
+                    raise
+                reason, pause = refusal.code, 0
+            except Failed as failure:
                 reason, unheard, pause = failure.reason, unheard or failure.unheard, failure.pause
                 if not failure.retryable:
                     break
@@ -154,43 +139,12 @@ class DirectDynamoDBConnectionStore:
             f"user-agent:switchboard\r\ncontent-length:{len(body)}\r\n\r\n"
         ).encode() + body
 
-    def _answer(self, response: Response, *, clock_is_set: bool) -> dict[str, Any]:
-        """What *response* says.
-
-        Raises:
-            _Failed: it is no answer to go by.
-            _AlreadyThere: the row that ONLY_IF_NEW forbids to replace.
-            DynamoDBRefusal: the request can't succeed as it is.
-        """
-        status = response.status
-        answer = _json_object(response.body)
-        if status >= _SERVER_FAULT:
-            raise _Failed(_code(answer) or str(status), unheard=True)
-        checksum = response.headers.get("x-amz-crc32")
-        if checksum is not None and checksum != str(zlib.crc32(response.body)):
-            raise _Failed("CorruptAnswer", unheard=True)
-        if status == _TOO_MANY:
-            raise _Failed(str(status), pause=_PAUSE_WHEN_THROTTLED)
-        # DynamoDB's own answers have a request id. Any other is from somebody in between, who may say what it
-        # likes, and may have passed the request on where it says that all is well.
-        is_success = _OK <= status < _REDIRECTION
-        if answer is None or "x-amzn-requestid" not in response.headers:
-            raise _Failed("NotDynamoDB" if is_success else str(status), unheard=is_success, retryable=False)
-        code = _code(answer)
-        if status == _OK and code is None:
-            return answer
-        if status != _BAD_REQUEST or code is None:
-            raise _Failed("NotDynamoDB", unheard=is_success, retryable=False)
-        if code in _SKEWED and not clock_is_set and self._has_corrected_its_clock(response):
-            raise _Failed(code, pause=0)
-        raise _meaning_of(code, answer)
-
-    def _has_corrected_its_clock(self, response: Response) -> bool:
-        """Set our clock by DynamoDB's, where it is the clock that made the signature invalid."""
+    def _has_corrected_its_clock(self, date: str) -> bool:
+        """Set our clock by DynamoDB's *date*, where it is the clock that made the signature invalid."""
         from email.utils import parsedate_to_datetime  # noqa: PLC0415 - 40 ms that hardly anybody needs
 
         try:
-            theirs = parsedate_to_datetime(response.headers.get("date", ""))
+            theirs = parsedate_to_datetime(date)
             ahead = theirs.replace(tzinfo=UTC).timestamp() - self._clock()  # HTTP's dates are in GMT
         except (ValueError, OverflowError):
             return False
@@ -200,55 +154,11 @@ class DirectDynamoDBConnectionStore:
         return True
 
 
-class _AlreadyThere(Exception):
-    def __init__(self, row: object) -> None:
-        super().__init__()
-        self.row = row
-
-
-class _Failed(Exception):
-    """An attempt that DynamoDB, or whoever stands before it, did not let succeed."""
-
-    def __init__(
-        self, reason: str, *, unheard: bool = False, retryable: bool = True, pause: float = _PAUSE
-    ) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.unheard = unheard
-        self.retryable = retryable
-        self.pause = pause
-
-
-def _meaning_of(code: str, answer: dict[str, Any]) -> Exception:
-    """What DynamoDB's error *code* is to us."""
-    if code == ALREADY_THERE:
-        return _AlreadyThere(answer.get("Item"))
-    if code in THROTTLED:
-        return _Failed(code, pause=_PAUSE_WHEN_THROTTLED)
-    if code in CREDENTIALS_REFUSED:
-        return _Failed(code, retryable=False)
-    return DynamoDBRefusal(f"{code}: {answer.get('message')}")
-
-
 def _found(row: object, connection_id: ConnectionId) -> Connection:
     """The connection in *row*, which must be that of *connection_id*: the answer to this request."""
     if not isinstance(row, dict) or row.get("connectionId") != {"S": connection_id}:
         raise StorageUnavailable("NotDynamoDB", outcome_unknown=True)
     return connection_in(row)
-
-
-def _code(answer: dict[str, Any] | None) -> str | None:
-    """The short name in a DynamoDB error; ``None`` in what is none."""
-    kind = (answer or {}).get("__type")
-    return kind.rpartition("#")[2] or None if isinstance(kind, str) else None
-
-
-def _json_object(body: bytes) -> dict[str, Any] | None:
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def _random() -> float:
