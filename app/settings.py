@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from app.domain.model import MAX_ATTRIBUTES, MAX_NAME, REGION
 
@@ -59,12 +59,37 @@ class StoreTimeouts:
         return self.attempts * (self.connect + self.read) + timedelta(seconds=pauses)
 
 
+class SweepSettings(NamedTuple):
+    """How the list is swept.
+
+    ``segments``: the parts of the table, of which each run sweeps one, in turn.
+    ``every``: how often it runs; the template's schedule. ``grace``: how young
+    a connection is not asked about; API Gateway gives a handshake up after
+    29 s, and until it is answered says of it what it says of a dead one.
+    ``rate``: questions per second; an account may put 10,000 requests per
+    second to the gateway's API in all. ``concurrency``: questions at once.
+
+    A NamedTuple, since every function's start pays for its making, and a
+    dataclass takes six times as long.
+    """
+
+    segments: int = 1
+    every: timedelta = timedelta(minutes=5)
+    grace: timedelta = timedelta(seconds=30)
+    rate: int = 500
+    concurrency: int = 32
+
+
+_SWEEP = SweepSettings()
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What the environment says, checked.
 
     ``table`` and ``region`` may be empty only where ``store`` is ``memory``;
-    the container knows which stores there are.
+    the container knows which stores there are. ``presence_table`` is needed by
+    ``on_change`` alone.
     """
 
     table: str = ""
@@ -75,6 +100,10 @@ class Settings:
     trusted_proxies: "tuple[Network, ...]" = ()
     dynamodb_endpoint: str | None = None
     store_timeouts: StoreTimeouts = StoreTimeouts()
+    presence_table: str = ""
+    gateway_endpoint: str | None = None
+    replaces_duplicates: bool = False
+    sweep: SweepSettings = _SWEEP
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
@@ -93,15 +122,24 @@ class Settings:
             trusted_proxies=_trusted_proxies(environ),
             dynamodb_endpoint=_dynamodb_endpoint(environ, store),
             store_timeouts=_store_timeouts(environ),
+            presence_table=_table_named(environ, "PRESENCE_TABLE"),
+            gateway_endpoint=_gateway_endpoint(environ),
+            replaces_duplicates=_replaces_duplicates(environ),
+            sweep=_sweep(environ),
         )
 
 
 def _table(environ: Mapping[str, str]) -> str:
-    table = environ.get("CONNECTIONS_TABLE")
+    table = _table_named(environ, "CONNECTIONS_TABLE")
     if not table:
         raise InvalidSetting("CONNECTIONS_TABLE is missing: it names the DynamoDB table.")
-    if not _TABLE.fullmatch(table):
-        raise InvalidSetting("CONNECTIONS_TABLE must be the name or the ARN of a DynamoDB table.")
+    return table
+
+
+def _table_named(environ: Mapping[str, str], name: str) -> str:
+    table = environ.get(name, "")
+    if table and not _TABLE.fullmatch(table):
+        raise InvalidSetting(f"{name} must be the name or the ARN of a DynamoDB table.")
     return table
 
 
@@ -163,6 +201,37 @@ def _endpoint(name: str, value: str) -> str:
     if match is None or not 0 < int(match["port"] or 1) <= _LAST_PORT:
         raise InvalidSetting(f"{name} must be an http or https URL of a host, and a port if need be.")
     return value
+
+
+def _gateway_endpoint(environ: Mapping[str, str]) -> str | None:
+    """The ``@connections`` API, by the SDK's own variable; it may have a path, as the API's stages do."""
+    name = "AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI"
+    endpoint = environ.get(name)
+    if endpoint:
+        scheme, _, rest = endpoint.partition("://")
+        _endpoint(name, f"{scheme}://{rest.partition('/')[0]}")
+    return endpoint or None
+
+
+def _replaces_duplicates(environ: Mapping[str, str]) -> bool:
+    duplicates = environ.get("DUPLICATES") or "keep"
+    if duplicates not in ("keep", "replace"):
+        raise InvalidSetting("DUPLICATES must be keep or replace.")
+    return duplicates == "replace"
+
+
+def _sweep(environ: Mapping[str, str]) -> SweepSettings:
+    default = _SWEEP
+    minute, second = timedelta(minutes=1), timedelta(seconds=1)
+    return SweepSettings(
+        segments=_whole_number(
+            environ, "SWEEP_SEGMENTS", default.segments, most=1_000_000
+        ),  # the most of a scan
+        every=_whole_number(environ, "SWEEP_EVERY_MINUTES", default.every // minute, most=24 * 60) * minute,
+        grace=_whole_number(environ, "SWEEP_GRACE_SECONDS", default.grace // second, most=3600) * second,
+        rate=_whole_number(environ, "SWEEP_RATE", default.rate, most=10_000),
+        concurrency=_whole_number(environ, "SWEEP_CONCURRENCY", default.concurrency, most=256),
+    )
 
 
 def _store_timeouts(environ: Mapping[str, str]) -> StoreTimeouts:

@@ -1,8 +1,15 @@
-"""WebSocket clients: how one comes, and how one goes whose network fails."""
+"""WebSocket clients: how one comes, and how one goes whose network fails.
+
+``python -m infra.clients URL`` is a client in a process of its own, which can be killed.
+"""
 
 import socket
 import struct
-from collections.abc import Mapping
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from urllib.parse import urlencode
 
 from websockets.sync.client import ClientConnection, connect
@@ -17,7 +24,7 @@ def open_client(url: str, query: Mapping[str, str]) -> ClientConnection:
     Raises:
         websockets.exceptions.InvalidStatus: its handshake was refused.
     """
-    return connect(f"{url}?{urlencode(query)}" if query else url, proxy=None, open_timeout=_PATIENCE)
+    return connect(_with_query(url, query), proxy=None, open_timeout=_PATIENCE)
 
 
 def drop(client: ClientConnection) -> None:
@@ -25,3 +32,36 @@ def drop(client: ClientConnection) -> None:
     client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
     client.close_socket()
     client.recv_events_thread.join()
+
+
+@contextmanager
+def client_process(url: str, query: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """The process of a client whose handshake has been answered; the end of the block kills it.
+
+    Raises:
+        ConnectionError: its handshake was refused.
+    """
+    with subprocess.Popen(
+        [sys.executable, "-m", "infra.clients", _with_query(url, query)],
+        cwd=Path(__file__).parent.parent,
+        stdin=subprocess.PIPE,  # closes when this process ends, and ends the client
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout  # noqa: S101 - it is what was asked for
+            if not process.stdout.readline():
+                raise ConnectionError("The client in a process of its own was refused.")
+            yield process
+        finally:
+            process.kill()
+
+
+def _with_query(url: str, query: Mapping[str, str]) -> str:
+    return f"{url}?{urlencode(query)}" if query else url
+
+
+if __name__ == "__main__":
+    with open_client(sys.argv[1], {}):
+        print("connected", flush=True)  # noqa: T201 - for whoever waits
+        sys.stdin.read()

@@ -5,6 +5,7 @@ import json
 import shutil
 import sys
 import zipfile
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,17 +19,26 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
     from mypy_boto3_s3 import S3Client
 
+WEBSOCKETS = "/_aws/execute-api"
+"""The path below which MiniStack serves each API, by its id and its stage."""
+
 _HERE = Path(__file__).parent
 _ROOT = _HERE.parent
 _STACK = "switchboard"
 _BUCKET = "switchboard-source"
 _CODE = "app.zip"
+_THAT_ASK_THE_GATEWAY = ("SweepFunction", "ChangesFunction")
+
+GRACE = timedelta(seconds=2)
+"""How young a connection is not swept: 30 s by default, for which nobody would wait here."""
 
 type Template = dict[str, Any]
 
 
-def deploy(cloudformation: "CloudFormationClient", s3: "S3Client", directory: Path) -> dict[str, str]:
-    """Create the template's stack and return its outputs.
+def deploy(
+    cloudformation: "CloudFormationClient", s3: "S3Client", endpoint: str, directory: Path
+) -> dict[str, str]:
+    """Create the template's stack on the emulator at *endpoint* and return its outputs.
 
     What the functions need besides, their libraries and their log, is kept in
     *directory*.
@@ -40,6 +50,7 @@ def deploy(cloudformation: "CloudFormationClient", s3: "S3Client", directory: Pa
     s3.put_object(Bucket=_BUCKET, Key=_CODE, Body=_source())
     template = _template()
     _run_from_source(template, libraries=_libraries(directory), log=functions_log(directory))
+    _ask_the_emulator(template, endpoint)
     try:
         cloudformation.create_stack(
             StackName=_STACK,
@@ -88,6 +99,20 @@ def _run_from_source(template: Template, *, libraries: Path, log: Path) -> None:
         resource.pop("Metadata", None)  # how to build the image
         variables = properties.setdefault("Environment", {}).setdefault("Variables", {})
         variables |= {"PYTHONPATH": str(libraries), "FUNCTION_LOG": str(log)}
+
+
+def _ask_the_emulator(template: Template, endpoint: str) -> None:
+    """Make the functions that ask API Gateway ask the emulator's, and its scheduler send what it can."""
+    resources = template["Resources"]
+    for function in _THAT_ASK_THE_GATEWAY:
+        resources[function]["Properties"]["Environment"]["Variables"] |= {
+            "AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI": {
+                "Fn::Sub": f"{endpoint}{WEBSOCKETS}/${{WebSocketApi}}/${{StageName}}"
+            },
+            "SWEEP_GRACE_SECONDS": str(GRACE // timedelta(seconds=1)),
+        }
+    # MiniStack hands <aws.scheduler.scheduled-time> on as it is; without it, a sweep goes by its own clock.
+    resources["SweepSchedule"]["Properties"]["Target"]["Input"] = "{}"
 
 
 def _source() -> bytes:

@@ -2,11 +2,13 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from infra.gateway import LocalGateway
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -35,22 +37,45 @@ class Row:
 class LocalStack:
     """The stack while it runs.
 
-    ``ask_connect`` gives an event to the ``$connect`` function and returns its
-    answer, past API Gateway. ``log`` is the file of both functions' records.
+    ``ask`` gives an event to the function of that name (Connect, Disconnect,
+    Sweep, Changes) and returns its answer, past whatever calls it else.
+    ``log`` is the file of all functions' records. ``environment`` is what a
+    program needs to read this stack with the AWS SDK.
     """
 
     websocket_url: str
     table: str
     dynamodb: "DynamoDBClient"
-    ask_connect: Callable[[Record], Record]
+    gateway: LocalGateway
+    ask: Callable[[str, Record], Record]
     log: Path
+    environment: Mapping[str, str]
 
     def rows(self) -> list[Row]:
-        """Who is connected now, in the order they came; rows past their ``ttl`` are passed over."""
-        scan = self.dynamodb.get_paginator("scan").paginate(TableName=self.table, ConsistentRead=True)
+        """Who is connected now, in the order they came.
+
+        Rows past their ``ttl`` are passed over, and the marks of connections
+        that ended before they were recorded.
+        """
         now = time.time()
-        items = [item for page in scan for item in page["Items"] if int(item["ttl"]["N"]) > now]
+        items = [it for it in self.items() if "closedAt" not in it and int(it["ttl"]["N"]) > now]
         return sorted(map(_row, items), key=lambda row: row.created_at)
+
+    def items(self) -> "list[dict[str, AttributeValueTypeDef]]":
+        """All that the table holds."""
+        scan = self.dynamodb.get_paginator("scan").paginate(TableName=self.table, ConsistentRead=True)
+        return [item for page in scan for item in page["Items"]]
+
+    def sweep(self) -> Record:
+        """The report of a sweep, made now.
+
+        Raises:
+            LocalStackFailure: there is none.
+        """
+        report = self.ask("Sweep", {})
+        if "missedDisconnects" not in report:
+            raise LocalStackFailure(f"The sweep failed: {report}")
+        return report
 
     def records(self, event: str) -> list[Record]:
         """What the functions have logged under the name *event*, in that order."""

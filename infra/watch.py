@@ -17,6 +17,11 @@ def watch(stack: LocalStack, screen: Screen) -> None:
         f"websocat '{url}'",
         f"new WebSocket('{url}')",
     )
+    screen.say("The same list by the command line, from another terminal:")
+    screen.add(
+        *(f"export {name}={value}" for name, value in stack.environment.items()),
+        "uv run python -m app ls",
+    )
     screen.say("Who is connected, until Ctrl-C:")
     with screen.live() as show:
         while True:

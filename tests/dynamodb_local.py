@@ -84,12 +84,12 @@ def a_client(endpoint: str | None) -> "DynamoDBClient":
     )
 
 
-def create_table(client: "DynamoDBClient") -> str:
-    """A new table as the template has it, but for its name."""
-    name = f"connections-{uuid4().hex}"
-    client.create_table(**table_properties() | {"TableName": name})
+def create_table(client: "DynamoDBClient", table: str = "ConnectionsTable") -> str:
+    """A new table as the template's resource *table* has it, but for its name."""
+    name = f"{table}-{uuid4().hex}"
+    client.create_table(**table_properties(table) | {"TableName": name})
     client.get_waiter("table_exists").wait(TableName=name, WaiterConfig={"Delay": 1})
-    client.update_time_to_live(TableName=name, TimeToLiveSpecification=time_to_live())
+    client.update_time_to_live(TableName=name, TimeToLiveSpecification=time_to_live(table))
     return name
 
 

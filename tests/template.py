@@ -1,4 +1,4 @@
-"""infra/template.yaml as tests read it: as written, after the SAM transform, and its table for boto3."""
+"""infra/template.yaml as tests read it: as written, after the SAM transform, and its tables for boto3."""
 
 import json
 from functools import cache
@@ -20,8 +20,9 @@ type Template = dict[str, Any]
 _REGION = "eu-central-1"  # the transform wants one; nothing in the template depends on which
 _IMAGE = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/switchboard:latest"
 
-# What shapes the rows. Point-in-time recovery is no property of create_table, encryption is none that a test
-# database has, and deletion protection would keep a test from clearing its table away.
+# What shapes the rows and the ways to find them. Point-in-time recovery is no property of create_table,
+# encryption is none that a test database has, deletion protection would keep a test from clearing its table
+# away, and nobody reads a test table's stream.
 _SHAPE = (
     "TableName",
     "BillingMode",
@@ -46,19 +47,19 @@ def transformed(**parameters: str) -> Template:
     return cast("Template", json.loads(_transformed(**parameters)))
 
 
-def table_properties() -> dict[str, Any]:
-    """ConnectionsTable as arguments of boto3's ``create_table``."""
-    table = _table()
-    return {name: table[name] for name in _SHAPE if name in table}
+def table_properties(table: str = "ConnectionsTable") -> dict[str, Any]:
+    """The resource *table* as arguments of boto3's ``create_table``."""
+    properties = _table(table)
+    return {name: properties[name] for name in _SHAPE if name in properties}
 
 
-def time_to_live() -> "TimeToLiveSpecificationTypeDef":
-    """ConnectionsTable's TTL as boto3's ``update_time_to_live`` takes it."""
-    return cast("TimeToLiveSpecificationTypeDef", _table()["TimeToLiveSpecification"])
+def time_to_live(table: str = "ConnectionsTable") -> "TimeToLiveSpecificationTypeDef":
+    """The TTL of the resource *table* as boto3's ``update_time_to_live`` takes it."""
+    return cast("TimeToLiveSpecificationTypeDef", _table(table)["TimeToLiveSpecification"])
 
 
-def _table() -> dict[str, Any]:
-    return cast("dict[str, Any]", transformed()["Resources"]["ConnectionsTable"]["Properties"])
+def _table(name: str) -> dict[str, Any]:
+    return cast("dict[str, Any]", transformed()["Resources"][name]["Properties"])
 
 
 @cache

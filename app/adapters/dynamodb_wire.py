@@ -1,13 +1,28 @@
 """What DynamoDB is told and tells, whatever carries it: rows, and what its refusals mean.
 
-A row is a connection; attributes that are unknown are left out. Their names
-and types are a contract with tables and readers that exist.
+A row is a connection, or with ``closedAt`` the mark of one that closed before
+it was recorded. Attributes that are unknown are left out. Their names and
+types are a contract with tables and readers that exist.
+
+What each call costs, in write units, one per KB that the row has begun (most
+rows have less than one), and one more for each index that a row is in, which
+is up to two:
+
+=====================================================  =============================
+an ``add``                                             1 and the indexes'
+an ``add`` that changes nothing, or is refused         1
+a ``remove``                                           1 and the indexes'
+a ``remove`` that finds nothing                        1
+a ``mark_closed``, which only follows one of those     1
+a row that DynamoDB deletes since its time is over     0
+=====================================================  =============================
 """
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from app.domain.errors import AlreadyClosed
 from app.domain.model import (
     UNKNOWN_CLIENT,
     AccountId,
@@ -20,9 +35,10 @@ from app.domain.model import (
 type Value = dict[str, Any]
 """A typed value, such as ``{"S": "text"}`` (DynamoDB's API reference, AttributeValue)."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
-_SECOND = timedelta(seconds=1)
+UNKNOWN_TIME = datetime(1970, 1, 1, tzinfo=UTC)
+"""What stands for a time that a row does not tell and a connection must have."""
+MILLISECOND = timedelta(milliseconds=1)
+SECOND = timedelta(seconds=1)
 
 # The error codes below are those of DynamoDB's developer guide ('Error handling with DynamoDB'). Any other (a
 # missing table, a denied action) is a fault of the deployment and reaches the log whole, as bugs do.
@@ -36,10 +52,12 @@ THROTTLED = frozenset(
     }
 )
 CREDENTIALS_REFUSED = frozenset({"ExpiredTokenException", "UnrecognizedClientException"})
-ALREADY_THERE = "ConditionalCheckFailedException"
+CONDITION_FAILED = "ConditionalCheckFailedException"
 
-ONLY_IF_NEW = "attribute_not_exists(connectionId)"
-"""The condition under which a row is put: a second put of the same id changes nothing, and costs as much."""
+NO_REGION = "-"
+"""What ``indexedRegion`` holds for a connection with an account and no region."""
+
+_NOT_NEWER = "attribute_not_exists(connectedAt) OR connectedAt <= :connectedAt"
 
 
 def key(connection_id: ConnectionId) -> dict[str, Value]:
@@ -47,12 +65,77 @@ def key(connection_id: ConnectionId) -> dict[str, Value]:
     return {"connectionId": {"S": connection_id}}
 
 
+def addition(connection: Connection) -> dict[str, Any]:
+    """PutItem's parameters for an ``add``: in place of nothing, or of an older connection or mark."""
+    request: dict[str, Any] = {
+        "Item": row_of(connection),
+        "ConditionExpression": "attribute_not_exists(connectionId)",
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+    }
+    if connection.connected_at is not None:
+        request["ConditionExpression"] += " OR connectedAt < :connectedAt"
+        request["ExpressionAttributeValues"] = _connected_at(connection.connected_at)
+    return request
+
+
+def removal(connection_id: ConnectionId, connected_at: datetime | None) -> dict[str, Any]:
+    """DeleteItem's parameters for a ``remove``: a connection that is not newer, and never a mark."""
+    request: dict[str, Any] = {
+        "Key": key(connection_id),
+        "ConditionExpression": "attribute_not_exists(closedAt)",
+        "ReturnValues": "ALL_OLD",
+    }
+    if connected_at is not None:
+        request["ConditionExpression"] += f" AND ({_NOT_NEWER})"
+        request["ExpressionAttributeValues"] = _connected_at(connected_at)
+    return request
+
+
+def closing_mark(
+    connection_id: ConnectionId, *, connected_at: datetime, closed_at: datetime, until: datetime
+) -> dict[str, Any]:
+    """PutItem's parameters for a ``mark_closed``: in place of whatever is not newer."""
+    item = {
+        "connectedAt": number(connected_at, MILLISECOND),
+        "closedAt": number(closed_at, MILLISECOND),
+        "ttl": number(until, SECOND),
+    }
+    return {
+        "Item": key(connection_id) | item,
+        "ConditionExpression": _NOT_NEWER,  # where there is no row, it has no connectedAt
+        "ExpressionAttributeValues": _connected_at(connected_at),
+        "ReturnValues": "ALL_OLD",
+    }
+
+
+def standing(row: Mapping[str, Any], connection: Connection) -> Connection:
+    """What *row*, in whose place *connection* could not be put, has of that connection.
+
+    Raises:
+        AlreadyClosed: it is a mark, or a newer connection.
+    """
+    there = connection_in(row)
+    if is_mark(row) or _is_newer(there.connected_at, connection.connected_at):
+        raise AlreadyClosed
+    return there
+
+
+def is_mark(row: Mapping[str, Any]) -> bool:
+    """Whether *row* stands for a connection that closed before it was recorded."""
+    return "closedAt" in row
+
+
+def unmarked(row: Mapping[str, Any]) -> Connection | None:
+    """The connection in *row*; a mark is none."""
+    return None if is_mark(row) else connection_in(row)
+
+
 def row_of(connection: Connection) -> dict[str, Value]:
     """The row of *connection*."""
     row: dict[str, Value] = {
         "connectionId": {"S": connection.id},
-        "createdAt": _number(connection.created_at, _MILLISECOND),
-        "ttl": _number(connection.expires_at, _SECOND),
+        "createdAt": number(connection.created_at, MILLISECOND),
+        "ttl": number(connection.expires_at, SECOND),
         "clientId": {"S": connection.client_id},
         "account": {"S": connection.account},
         "region": {"S": connection.region},
@@ -65,9 +148,14 @@ def row_of(connection: Connection) -> dict[str, Value]:
         "stage": connection.stage,
         "principalId": connection.principal_id,
     }
+    if connection.client_id != UNKNOWN_CLIENT:
+        row["indexedClient"] = {"S": connection.client_id}
+    if connection.account:  # the key of an index can't be empty
+        row["indexedAccount"] = {"S": connection.account}
+        row["indexedRegion"] = {"S": connection.region or NO_REGION}
     row.update({name: {"S": text} for name, text in known.items() if text is not None})
     if connection.connected_at is not None:
-        row["connectedAt"] = _number(connection.connected_at, _MILLISECOND)
+        row["connectedAt"] = number(connection.connected_at, MILLISECOND)
     if connection.attributes:
         row["attributes"] = {"M": {name: {"S": text} for name, text in connection.attributes.items()}}
     return row
@@ -87,10 +175,10 @@ def connection_in(row: Mapping[str, Any]) -> Connection:
         account=AccountId(_text(row, "account") or ""),
         region=RegionName(_text(row, "region") or ""),
         source_ip=_text(row, "sourceIp") or "",
-        created_at=_moment(row, "createdAt", _MILLISECOND) or _EPOCH,
-        expires_at=_moment(row, "ttl", _SECOND) or _EPOCH,
+        created_at=moment(row, "createdAt", MILLISECOND) or UNKNOWN_TIME,
+        expires_at=moment(row, "ttl", SECOND) or UNKNOWN_TIME,
         user_agent=_text(row, "userAgent"),
-        connected_at=_moment(row, "connectedAt", _MILLISECOND),
+        connected_at=moment(row, "connectedAt", MILLISECOND),
         api_id=_text(row, "apiId"),
         domain_name=_text(row, "domainName"),
         stage=_text(row, "stage"),
@@ -109,15 +197,25 @@ def _text(row: Mapping[str, Any], name: str) -> str | None:
     return _typed(row, name, "S", str)
 
 
-def _moment(row: Mapping[str, Any], name: str, unit: timedelta) -> datetime | None:
-    number = _typed(row, name, "N", str)
-    if number is None:
+def moment(row: Mapping[str, Any], name: str, unit: timedelta) -> datetime | None:
+    """The time in the attribute *name*, which counts epoch *unit*; ``None`` where there is none."""
+    text = _typed(row, name, "N", str)
+    if text is None:
         return None
     try:
-        return _EPOCH + int(number) * unit
+        return UNKNOWN_TIME + int(text) * unit
     except (ValueError, OverflowError):  # no whole number, or no time that a calendar has
         return None
 
 
-def _number(at: datetime, unit: timedelta) -> Value:
-    return {"N": str((at - _EPOCH) // unit)}
+def _is_newer(one: datetime | None, other: datetime | None) -> bool:
+    return one is not None and other is not None and one > other
+
+
+def _connected_at(at: datetime) -> dict[str, Value]:
+    return {":connectedAt": number(at, MILLISECOND)}
+
+
+def number(at: datetime, unit: timedelta) -> Value:
+    """*at* in whole epoch *unit*."""
+    return {"N": str((at - UNKNOWN_TIME) // unit)}

@@ -2,6 +2,8 @@
 
 SwitchboardError
 ├── InvalidHandshake      what the client or the gateway sent can't be recorded
+├── AlreadyClosed         the connection had ended before it was recorded
+├── InvalidSelection      a question about the list that can't be answered as it is asked
 └── StorageUnavailable    the store did not confirm what it was asked to do
 """
 
@@ -20,6 +22,13 @@ class InvalidHandshake(SwitchboardError):
     def __init__(self, field: str, rule: str) -> None:
         super().__init__(f"{field} {rule}.")
         self.field = field
+
+
+class AlreadyClosed(SwitchboardError):
+    """A connection that had ended before it was recorded: nothing of it is in the store.
+
+    Its ``$disconnect`` came first, or its id has gone to a later connection.
+    """
 
 
 class StorageUnavailable(SwitchboardError):

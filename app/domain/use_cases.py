@@ -1,10 +1,15 @@
 """What Switchboard does: open a connection, close a connection."""
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from app.domain.model import Closed, Connection, Disconnect, Handshake, Opened
 from app.domain.ports import Clock, ConnectionStore, IpResolver
+
+OPENING_TAKES = timedelta(minutes=1)
+"""At most: API Gateway gives a handshake up after 29 s (integration time-out), and two clocks may differ."""
+MARK_LASTS = timedelta(minutes=10)
+"""How long a connection that closed before it was recorded stays marked; ten times what its open may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +27,7 @@ class OpenConnection:
 
         Raises:
             InvalidHandshake: the client sent something that can't be recorded.
+            AlreadyClosed: the client had left before.
             StorageUnavailable: the store did not confirm in time.
         """
         now = self.clock.now()
@@ -46,16 +52,30 @@ class CloseConnection:
     def __call__(self, disconnect: Disconnect) -> Closed:
         """Remove the connection and tell what it was.
 
+        Where it is not there and is so young that its open may still be on the
+        way, it is marked as closed, so that the open is refused when it comes.
+
         How long it lasted is reckoned from the gateway's own times where they
         are known, since two clocks may differ, and from ours where not.
 
         Raises:
             StorageUnavailable: the store did not confirm in time.
         """
-        removed = self.store.remove(disconnect.connection_id)
+        now = self.clock.now()
         began = disconnect.connected_at
-        if removed.connection is not None:
-            began = removed.connection.connected_at or began or removed.connection.created_at
-        ended = disconnect.disconnected_at or self.clock.now()
+        removed = self.store.remove(disconnect.connection_id, began)
+        if began is not None and now - began < OPENING_TAKES and not _is_of(began, removed.connection):
+            late = self.store.mark_closed(
+                disconnect.connection_id, connected_at=began, closed_at=now, until=now + MARK_LASTS
+            )
+            removed = late if late.connection is not None else removed
+        if began is None and removed.connection is not None:
+            began = removed.connection.connected_at or removed.connection.created_at
+        ended = disconnect.disconnected_at or now
         lasted = max(ended - began, timedelta()) if began is not None else None
         return Closed(removed, lasted)
+
+
+def _is_of(began: datetime, connection: Connection | None) -> bool:
+    """Whether *connection* is the one that began then, as far as it is known."""
+    return connection is not None and connection.connected_at in (None, began)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from app.domain.errors import InvalidHandshake, StorageUnavailable
+from app.domain.errors import AlreadyClosed, InvalidHandshake, StorageUnavailable
 from app.domain.model import Connection
 from app.domain.use_cases import CloseConnection, OpenConnection
 from app.entrypoints import events
@@ -23,8 +23,8 @@ class Routes:
     """What API Gateway may call: one function per route, or one for them all.
 
     Every method takes the event and Lambda's context, and answers whatever
-    comes: 200, or 400 for what can't be recorded, 503 where the store is
-    unavailable, 500 for a bug.
+    comes: 200, or 400 for what can't be recorded, 410 for who has left already,
+    503 where the store is unavailable, 500 for a bug.
     """
 
     open_connection: OpenConnection
@@ -92,6 +92,10 @@ def _answer(route: str | None, event: object, act: Callable[[object], Response])
         facts |= {"event": "handshake.rejected", "field": error.field}
         logger.warning("handshake rejected", extra=facts)
         return events.response(400, str(error))
+    except AlreadyClosed:
+        facts["event"] = "handshake.too_late"
+        logger.warning("handshake too late", extra=facts)
+        return events.response(410, "The connection had ended before it was recorded.")
     except StorageUnavailable as error:
         facts |= {
             "event": "store.unavailable",

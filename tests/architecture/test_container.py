@@ -3,6 +3,7 @@
 import gc
 import importlib
 import logging
+import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import timedelta
@@ -12,18 +13,24 @@ import pytest
 from mypy import api as mypy
 
 from app.adapters.clock import SystemClock
-from app.adapters.dynamodb import DynamoDBConnectionStore
+from app.adapters.dynamodb import (
+    DynamoDBConnectionRegistry,
+    DynamoDBConnectionStore,
+    DynamoDBPresenceStore,
+)
 from app.adapters.dynamodb_direct.store import DirectDynamoDBConnectionStore
 from app.adapters.ip import PeerFirstIpResolver, TrustedProxyIpResolver
 from app.adapters.memory import MemoryConnectionStore
+from app.adapters.memory_presence import MemoryPresenceStore
 from app.container import Container
 from app.settings import InvalidSetting, Settings
-from tests.builders import FixedClock, a_connect_event, a_disconnect_event, a_handshake
+from tests.builders import FixedClock, a_connect_event, a_disconnect_event, a_handshake, an_event
 
 ROOT = Path(__file__).parent.parent.parent
 ENVIRON = {
     "CONNECTIONS_TABLE": "Connections",
     "AWS_REGION": "ap-northeast-2",
+    "PRESENCE_TABLE": "Presence",
     "AWS_ENDPOINT_URL_DYNAMODB": "http://127.0.0.1:9",  # where nobody listens
 }
 
@@ -49,9 +56,27 @@ def test_the_settings_pick_the_adapters(credentials: None) -> None:
     assert isinstance(a_container().store(), DirectDynamoDBConnectionStore)
     assert isinstance(a_container(STORE="dynamodb-boto3").store(), DynamoDBConnectionStore)
     assert isinstance(a_container(STORE="memory").store(), MemoryConnectionStore)
+    assert isinstance(a_container().registry(), DynamoDBConnectionRegistry)
+    assert isinstance(a_container().presence(), DynamoDBPresenceStore)
+    assert isinstance(a_container(STORE="memory").presence(), MemoryPresenceStore)
     assert isinstance(a_container().ip_resolver(), PeerFirstIpResolver)
     assert isinstance(a_container(TRUSTED_PROXIES="10.0.0.0/8").ip_resolver(), TrustedProxyIpResolver)
     assert isinstance(a_container().clock(), SystemClock)
+
+
+@pytest.mark.parametrize("store", ["dynamodb-boto3", "memory"])
+def test_what_the_handshakes_write_is_what_is_read_as_a_whole(store: str, credentials: None) -> None:
+    container = a_container(STORE=store)
+
+    assert container.store() is container.registry()
+
+
+def test_only_who_is_present_needs_its_table(credentials: None) -> None:
+    container = a_container(PRESENCE_TABLE="")
+
+    assert container.sweep_connections() is container.sweep_connections()
+    with pytest.raises(InvalidSetting, match="^PRESENCE_TABLE is missing"):
+        container.follow_changes()
 
 
 def test_a_store_that_there_is_not_is_named() -> None:
@@ -75,6 +100,16 @@ def test_the_settings_reach_the_use_cases() -> None:
     assert connection.expires_at - connection.created_at.replace(microsecond=0) == timedelta(hours=3)
     assert connection.attributes == {"appVersion": "2.7"}
     assert connection.source_ip == "203.0.113.7"
+
+
+def test_the_settings_reach_the_upkeep(credentials: None) -> None:
+    container = a_container(SWEEP_GRACE_SECONDS="45", SWEEP_CONCURRENCY="7", DUPLICATES="replace")
+
+    assert container.sweep_connections().grace == timedelta(seconds=45)
+    assert container.sweep_connections().concurrency == 7
+    assert container.follow_changes().grace == timedelta(seconds=45)
+    assert container.follow_changes().replaces_duplicates
+    assert container.hang_up().grace == timedelta(seconds=45)
 
 
 def test_another_part_is_given_by_name() -> None:
@@ -133,3 +168,55 @@ def test_a_setting_that_is_wrong_fails_the_start(
 
     with pytest.raises(InvalidSetting, match="^TTL_HOURS must be a whole number"):
         importlib.import_module(fresh_entrypoint)
+
+
+class HalfAMinute:
+    """Lambda's context, as far as it is looked at."""
+
+    def get_remaining_time_in_millis(self) -> int:
+        return 30_000
+
+
+def test_the_functions_that_no_client_waits_for_are_ready_once_they_are_asked_for(
+    fresh_entrypoint: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("STORE", "memory")
+
+    module = importlib.import_module(fresh_entrypoint)
+
+    with caplog.at_level(logging.INFO):
+        assert module.sweep({}, HalfAMinute())["scanned"] == 0
+        assert module.on_change(an_event("stream_insert"), None) == {"batchItemFailures": []}
+    assert [vars(record)["event"] for record in caplog.records] == ["sweep.finished", "presence.joined"]
+
+
+def test_a_handshakes_start_imports_nothing_of_the_upkeep(
+    fresh_entrypoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            f"import sys, {fresh_entrypoint}; print(*[it for it in sys.modules if it.startswith('app.')])",
+        ],
+        cwd=ROOT,
+        env={**ENVIRON, "AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    upkeep = {"upkeep", "sweep", "presence", "listing", "gateway", "pace", "dynamodb", "sweeping", "changes"}
+    imported = {name.rpartition(".")[2] for name in result.stdout.split()}
+    assert "dynamodb_direct" in imported
+    assert imported & upkeep == set()
+
+
+def test_a_function_that_there_is_not_is_no_attribute(
+    fresh_entrypoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STORE", "memory")
+    module = importlib.import_module(fresh_entrypoint)
+
+    with pytest.raises(AttributeError, match="has no attribute 'swep'"):
+        module.swep  # noqa: B018

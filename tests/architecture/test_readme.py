@@ -16,6 +16,7 @@ RUN_ELSEWHERE = {
     "make test": "it runs this test",
     "make bench": "it takes minutes, and a busy machine spoils it: by hand",
     "make bench-image": "likewise",
+    "make chaos": "it takes minutes; tests/integration/test_chaos.py is a small one",
     "make run": "tests/stack starts it and ends it with Ctrl-C",
     "sam build && sam deploy --guided": "it needs an AWS account",
 }
@@ -29,7 +30,7 @@ def commands() -> list[str]:
 
 def test_every_command_is_run_here_or_for_a_reason_elsewhere() -> None:
     assert set(RUN_ELSEWHERE) < set(commands())
-    assert {"make demo", "make check", "make image"} == set(commands()) - set(RUN_ELSEWHERE)
+    assert {"make demo", "make check", "make image", "uv run python -m app --help"} == set(commands()) - set(RUN_ELSEWHERE)
 
 
 @pytest.mark.parametrize("command", [command for command in commands() if command not in RUN_ELSEWHERE])

@@ -4,24 +4,47 @@ import ast
 import importlib.util
 import json
 import re
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from ipaddress import ip_network
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
-from app.entrypoints import routes
-from app.settings import LONGEST_STORE_CALL, Settings
+from app.domain.upkeep import LONGEST_CONNECTION
+from app.entrypoints import changes, routes, sweeping
+from app.settings import LONGEST_STORE_CALL, Settings, SweepSettings
 from tests.template import PATH, source, transformed
 
 API_GATEWAY_GIVES_UP = timedelta(seconds=29)
 
 CONNECT, DISCONNECT = "ConnectFunction", "DisconnectFunction"
-each_function = pytest.mark.parametrize("function", [CONNECT, DISCONNECT])
+SWEEP, CHANGES = "SweepFunction", "ChangesFunction"
+FUNCTIONS = {  # each with its callable, its role and its log
+    CONNECT: ("connect", "ConnectRole", "ConnectLogGroup"),
+    DISCONNECT: ("disconnect", "DisconnectRole", "DisconnectLogGroup"),
+    SWEEP: ("sweep", "SweepRole", "SweepLogGroup"),
+    CHANGES: ("on_change", "ChangesRole", "ChangesLogGroup"),
+}
+each_function = pytest.mark.parametrize("function", FUNCTIONS)
+each_route_function = pytest.mark.parametrize("function", [CONNECT, DISCONNECT])
+
+CONNECTIONS = {"Fn::GetAtt": ["ConnectionsTable", "Arn"]}
+STREAM = {"Fn::GetAtt": ["ConnectionsTable", "StreamArn"]}
+PRESENCE = {"Fn::GetAtt": ["PresenceTable", "Arn"]}
 
 AWS_METRICS = {
-    "AWS/Lambda": {"Errors", "Throttles", "Duration", "Invocations", "ConcurrentExecutions"},
+    "AWS/Lambda": {
+        "Errors",
+        "Throttles",
+        "Duration",
+        "Invocations",
+        "ConcurrentExecutions",
+        "IteratorAge",  # of functions that a stream calls
+    },
+    "AWS/SQS": {"ApproximateNumberOfMessagesVisible"},
     # AWS's developer guide, 'Monitor WebSocket API execution with CloudWatch metrics'
     "AWS/ApiGateway": {
         "ConnectCount",
@@ -50,6 +73,32 @@ HARMLESS = {
     "stage",
     "status",
 }
+
+# Filters whose metric is a figure of the sweep's record: the field, the events that have it, and
+# whether those of a dry run count.
+FIGURES = {
+    "OpenConnectionsFilter": ("open", {"sweep.finished"}, False),
+    "MissedDisconnectsFilter": ("missedDisconnects", {"sweep.finished", "sweep.unfinished"}, False),
+    "SweepQuestionsForbiddenFilter": ("forbidden", {"sweep.finished", "sweep.unfinished"}, True),
+}
+
+
+class Asked(Mapping[str, str]):
+    """An environment that remembers what it was asked for."""
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        self._variables = variables
+        self.asked_for: set[str] = set()
+
+    def __getitem__(self, name: str) -> str:
+        self.asked_for.add(name)
+        return self._variables[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._variables)
+
+    def __len__(self) -> int:
+        return len(self._variables)
 
 
 def resources(kind: str, **parameters: str) -> dict[str, Any]:
@@ -83,37 +132,39 @@ def as_list(value: Any) -> list[Any]:
 def environment(function: str, **parameters: str) -> dict[str, str]:
     """What *function* finds in its environment: the template's variables, and Lambda's own for the region."""
     variables = resources("Lambda::Function", **parameters)[function]["Environment"]["Variables"]
-    table = resources("DynamoDB::Table", **parameters)["ConnectionsTable"]["TableName"]
+    tables = resources("DynamoDB::Table", **parameters)
     known = {
-        name: table if value == {"Ref": "ConnectionsTable"} else str(value)
+        name: tables[value["Ref"]].get("TableName", "a-generated-name")
+        if isinstance(value, dict)
+        else str(value)
         for name, value in variables.items()
     }
     return known | {"AWS_REGION": "eu-central-1"}
 
 
-def records() -> set[str]:
-    """The event names that the routes write into their log records."""
-    tree = ast.parse(Path(routes.__file__).read_text(encoding="utf-8"))
-    return {
-        value.value
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Dict)
-        for key, value in zip(node.keys, node.values, strict=True)
-        if isinstance(key, ast.Constant) and key.value == "event"
-        if isinstance(value, ast.Constant) and isinstance(value.value, str)
-    }
+def settings_of(function: str, **parameters: str) -> Settings:
+    return Settings.from_environ(environment(function, **parameters))
+
+
+def records(module: ModuleType) -> set[str]:
+    """The event names that *module* writes into its log records: what in it looks like one."""
+    tree = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))
+    texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    return {text for text in texts if isinstance(text, str) and re.fullmatch(r"[a-z]+\.[a-z_]+|bug", text)}
+
+
+def events_in(pattern: str) -> list[str]:
+    """The event names that a filter's *pattern* looks for."""
+    return re.findall(r'\$\.event = "([^"]+)"', pattern)
 
 
 def counted() -> set[tuple[str, str]]:
     """The event names that metric filters look for, each with the log group that they look in."""
-    counted: set[tuple[str, str]] = set()
-    for name, metric_filter in resources("Logs::MetricFilter").items():
-        match = re.fullmatch(
-            r'\{ \$\.event = "([^"]+)"(?: && \$\.repeated IS FALSE)? \}', metric_filter["FilterPattern"]
-        )
-        assert match, name
-        counted.add((match[1], metric_filter["LogGroupName"]["Ref"]))
-    return counted
+    return {
+        (event, metric_filter["LogGroupName"]["Ref"])
+        for metric_filter in resources("Logs::MetricFilter").values()
+        for event in events_in(metric_filter["FilterPattern"])
+    }
 
 
 def metrics() -> set[tuple[str, str]]:
@@ -125,28 +176,58 @@ def metrics() -> set[tuple[str, str]]:
     }
 
 
+def connections_api(method: str) -> dict[str, str]:
+    """The resource of *method* of the ``@connections`` API, on this API's stage alone."""
+    api = "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}:${WebSocketApi}"
+    return {"Fn::Sub": f"{api}/${{StageName}}/{method}/@connections/*"}
+
+
 @pytest.mark.parametrize(
-    ("function", "role", "action", "log_group"),
+    ("function", "allowed"),
     [
-        (CONNECT, "ConnectRole", "dynamodb:PutItem", "ConnectLogGroup"),
-        (DISCONNECT, "DisconnectRole", "dynamodb:DeleteItem", "DisconnectLogGroup"),
+        (CONNECT, [("dynamodb:PutItem", CONNECTIONS)]),
+        (DISCONNECT, [("dynamodb:DeleteItem", CONNECTIONS), ("dynamodb:PutItem", CONNECTIONS)]),
+        (
+            SWEEP,
+            [
+                ("dynamodb:DeleteItem", CONNECTIONS),
+                ("dynamodb:Scan", CONNECTIONS),
+                ("execute-api:ManageConnections", connections_api("GET")),
+            ],
+        ),
+        (
+            CHANGES,
+            [
+                ("dynamodb:DeleteItem", CONNECTIONS),
+                ("dynamodb:DeleteItem", PRESENCE),
+                ("dynamodb:DescribeStream", STREAM),
+                ("dynamodb:GetItem", CONNECTIONS),
+                ("dynamodb:GetItem", PRESENCE),
+                ("dynamodb:GetRecords", STREAM),
+                ("dynamodb:GetShardIterator", STREAM),
+                ("dynamodb:ListStreams", {"Fn::Sub": "${ConnectionsTable.Arn}/stream/*"}),
+                ("dynamodb:PutItem", PRESENCE),
+                ("execute-api:ManageConnections", connections_api("DELETE")),
+                ("sqs:SendMessage", {"Fn::GetAtt": ["FailedChangesQueue", "Arn"]}),
+            ],
+        ),
     ],
 )
-def test_a_function_may_do_its_one_thing_to_the_one_table_and_write_its_own_log(
-    function: str, role: str, action: str, log_group: str
+def test_a_function_may_do_what_it_does_and_write_its_own_log(
+    function: str, allowed: list[tuple[str, Any]]
 ) -> None:
-    roles = resources("IAM::Role")
-
-    assert resources("Lambda::Function")[function]["Role"] == {"Fn::GetAtt": [role, "Arn"]}
-    assert sorted(permissions(roles[role]), key=repr) == [
-        (action, {"Fn::GetAtt": ["ConnectionsTable", "Arn"]}),
-        ("logs:CreateLogStream", {"Fn::GetAtt": [log_group, "Arn"]}),
-        ("logs:PutLogEvents", {"Fn::GetAtt": [log_group, "Arn"]}),
+    _, role, log_group = FUNCTIONS[function]
+    own_log = [
+        (f"logs:{it}", {"Fn::GetAtt": [log_group, "Arn"]}) for it in ("CreateLogStream", "PutLogEvents")
     ]
 
+    assert resources("Lambda::Function")[function]["Role"] == {"Fn::GetAtt": [role, "Arn"]}
+    assert sorted(permissions(resources("IAM::Role")[role]), key=repr) == sorted(allowed + own_log, key=repr)
 
-@pytest.mark.parametrize("role", ["ConnectRole", "DisconnectRole"])
-def test_only_lambda_takes_a_functions_role_and_nothing_else_widens_it(role: str) -> None:
+
+@each_function
+def test_only_lambda_takes_a_functions_role_and_nothing_else_widens_it(function: str) -> None:
+    _, role, _ = FUNCTIONS[function]
     properties = resources("IAM::Role")[role]
     trust = properties["AssumeRolePolicyDocument"]["Statement"]
     policies_elsewhere = [resources(f"IAM::{kind}") for kind in ("Policy", "RolePolicy", "ManagedPolicy")]
@@ -159,22 +240,23 @@ def test_only_lambda_takes_a_functions_role_and_nothing_else_widens_it(role: str
 
 
 def test_the_functions_share_one_image_and_differ_by_their_command() -> None:
-    as_written = [source()["Resources"][function] for function in (CONNECT, DISCONNECT)]
+    as_written = [source()["Resources"][function] for function in FUNCTIONS]
     builds = [function["Metadata"] for function in as_written]
     functions = resources("Lambda::Function")
     context = PATH.parent / builds[0]["DockerContext"]
 
-    assert functions.keys() == {CONNECT, DISCONNECT}
-    assert builds[0] == builds[1]
+    assert functions.keys() == FUNCTIONS.keys()
+    assert all(build == builds[0] for build in builds)
     assert (context / builds[0]["Dockerfile"]).is_file()
     assert {function["PackageType"] for function in functions.values()} == {"Image"}
     assert len({json.dumps(function["ImageConfig"]) for function in functions.values()}) == len(functions)
 
 
-@pytest.mark.parametrize(("function", "name"), [(CONNECT, "connect"), (DISCONNECT, "disconnect")])
+@each_function
 def test_a_functions_command_names_a_callable_that_starts_with_its_environment(
-    function: str, name: str, monkeypatch: pytest.MonkeyPatch
+    function: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    name, _, _ = FUNCTIONS[function]
     [command] = resources("Lambda::Function")[function]["ImageConfig"]["Command"]
     module_name, _, handler_name = command.rpartition(".")
     for variable, value in (environment(function) | {"STORE": "memory"}).items():
@@ -204,7 +286,7 @@ def test_a_route_calls_its_function(route: str, function: str) -> None:
     assert permitted == [{"Fn::GetAtt": [function, "Arn"]}]
 
 
-@each_function
+@each_route_function
 def test_a_function_outlasts_its_store_call_and_ends_before_the_gateway_gives_up(function: str) -> None:
     timeout = timedelta(seconds=resources("Lambda::Function")[function]["Timeout"])
     integrations = resources("ApiGatewayV2::Integration").values()
@@ -215,17 +297,53 @@ def test_a_function_outlasts_its_store_call_and_ends_before_the_gateway_gives_up
 
 
 @each_function
-def test_a_functions_environment_makes_settings(function: str) -> None:
-    settings = Settings.from_environ(environment(function))
+def test_a_functions_environment_makes_settings_which_are_the_defaults(function: str) -> None:
+    presence = "a-generated-name" if function == CHANGES else ""
 
-    assert settings == Settings(table="IncidentWebSocketConnections", region="eu-central-1")
+    assert settings_of(function) == Settings(
+        table="IncidentWebSocketConnections", region="eu-central-1", presence_table=presence
+    )
+
+
+@each_function
+def test_every_variable_that_is_set_is_one_that_the_settings_read(function: str) -> None:
+    variables = Asked(environment(function))
+    Settings.from_environ(variables)
+
+    assert set(variables) <= variables.asked_for
 
 
 @each_function
 def test_another_stream_is_another_table(function: str) -> None:
-    settings = Settings.from_environ(environment(function, TableName="SecurityEventWebSocketConnections"))
+    settings = settings_of(function, TableName="SecurityEventWebSocketConnections")
 
     assert settings.table == "SecurityEventWebSocketConnections"
+
+
+def test_parameters_reach_the_settings_of_the_sweep() -> None:
+    settings = settings_of(SWEEP, SweepMinutes="10", SweepSegments="4", SweepRate="2000")
+
+    assert settings.sweep == SweepSettings(segments=4, every=timedelta(minutes=10), rate=2000)
+
+
+@pytest.mark.parametrize(("duplicates", "replaced"), [("keep", False), ("replace", True)])
+def test_what_becomes_of_duplicates_reaches_the_settings_of_the_changes_function(
+    duplicates: str, *, replaced: bool
+) -> None:
+    assert settings_of(CHANGES, Duplicates=duplicates).replaces_duplicates is replaced
+
+
+@pytest.mark.parametrize("limit", ["MinValue", "MaxValue"])
+def test_the_sweeps_settings_take_what_its_parameters_do(limit: str) -> None:
+    names = ("SweepMinutes", "SweepSegments", "SweepRate")
+    given = {name: source()["Parameters"][name][limit] for name in names}
+    settings = settings_of(SWEEP, **{name: str(value) for name, value in given.items()})
+
+    assert settings.sweep == SweepSettings(
+        segments=given["SweepSegments"],
+        every=timedelta(minutes=given["SweepMinutes"]),
+        rate=given["SweepRate"],
+    )
 
 
 def test_parameters_reach_the_settings_of_the_connect_function() -> None:
@@ -275,17 +393,126 @@ def test_a_wrong_parameter_is_refused_before_anything_is_deployed(
 
 
 def test_a_live_connection_does_not_expire() -> None:
-    longest_connection = timedelta(hours=2)  # API Gateway's quota for WebSocket APIs
     shortest_lifetime = timedelta(hours=source()["Parameters"]["TtlHours"]["MinValue"])
 
-    assert shortest_lifetime > longest_connection
+    assert shortest_lifetime > LONGEST_CONNECTION
+
+
+def test_every_segment_is_swept_within_the_life_of_a_connection() -> None:
+    parameters = source()["Parameters"]
+    every = timedelta(minutes=parameters["SweepMinutes"]["Default"])
+
+    assert parameters["SweepSegments"]["MaxValue"] * every <= LONGEST_CONNECTION
+
+
+def test_the_schedule_starts_a_sweep_with_its_time_and_waits_for_no_retry() -> None:
+    [schedule] = resources("Scheduler::Schedule").values()
+    target = schedule["Target"]
+    [retries] = resources("Lambda::EventInvokeConfig").values()
+
+    assert schedule["ScheduleExpression"] == {"Fn::Sub": "rate(${SweepMinutes} minutes)"}
+    assert schedule["FlexibleTimeWindow"] == {"Mode": "OFF"}
+    assert target["Arn"] == {"Fn::GetAtt": [SWEEP, "Arn"]}
+    assert json.loads(target["Input"]) == {"scheduledTime": "<aws.scheduler.scheduled-time>"}
+    assert target["RetryPolicy"] == {"MaximumRetryAttempts": 2, "MaximumEventAgeInSeconds": 60}
+    assert (retries["FunctionName"], retries["MaximumRetryAttempts"]) == ({"Ref": SWEEP}, 0)
+
+
+def test_a_schedule_needs_more_than_a_minute() -> None:
+    assert source()["Parameters"]["SweepMinutes"]["MinValue"] > 1  # EventBridge Scheduler: 'rate(1 minute)'
+
+
+def test_a_sweep_has_time_for_its_last_question_and_ends_before_the_next_begins() -> None:
+    timeout = timedelta(seconds=resources("Lambda::Function")[SWEEP]["Timeout"])
+    every = timedelta(minutes=source()["Parameters"]["SweepMinutes"]["Default"])
+
+    assert 2 * sweeping.RESERVE < timeout < every
+
+
+def test_only_the_scheduler_of_this_account_takes_its_role_and_may_start_the_sweep_alone() -> None:
+    [schedule] = resources("Scheduler::Schedule").values()
+    role = resources("IAM::Role")["SweepScheduleRole"]
+
+    assert schedule["Target"]["RoleArn"] == {"Fn::GetAtt": ["SweepScheduleRole", "Arn"]}
+    assert role.keys() == {"AssumeRolePolicyDocument", "Policies"}
+    assert role["AssumeRolePolicyDocument"]["Statement"] == [
+        {
+            "Effect": "Allow",
+            "Principal": {"Service": "scheduler.amazonaws.com"},
+            "Action": "sts:AssumeRole",
+            "Condition": {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}},
+        }
+    ]
+    assert permissions(role) == [("lambda:InvokeFunction", {"Fn::GetAtt": [SWEEP, "Arn"]})]
+
+
+def test_the_tables_changes_are_followed_from_the_first_and_none_is_lost_without_a_word() -> None:
+    [mapping] = resources("Lambda::EventSourceMapping").values()
+    [(name, queue)] = resources("SQS::Queue").items()
+
+    assert mapping["FunctionName"] == {"Fn::GetAtt": [CHANGES, "Arn"]}
+    assert mapping["EventSourceArn"] == STREAM
+    assert mapping["StartingPosition"] == "TRIM_HORIZON"
+    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert mapping["BisectBatchOnFunctionError"] is True
+    assert mapping["DestinationConfig"] == {"OnFailure": {"Destination": {"Fn::GetAtt": [name, "Arn"]}}}
+    assert queue == {"MessageRetentionPeriod": 14 * 24 * 3600, "SqsManagedSseEnabled": True}
+
+
+def test_a_change_that_always_fails_is_given_up_while_the_stream_still_has_it() -> None:
+    [mapping] = resources("Lambda::EventSourceMapping").values()
+
+    assert 0 < mapping["MaximumRetryAttempts"] <= 100
+    assert timedelta(seconds=mapping["MaximumRecordAgeInSeconds"]) < timedelta(hours=24)
+
+
+def test_a_batch_of_changes_has_time_for_a_store_that_is_slow_once() -> None:
+    timeout = timedelta(seconds=resources("Lambda::Function")[CHANGES]["Timeout"])
+    [mapping] = resources("Lambda::EventSourceMapping").values()
+    ordinary = mapping["BatchSize"] * timedelta(milliseconds=500)
+
+    assert timeout > ordinary + LONGEST_STORE_CALL
+
+
+def test_the_table_tells_of_its_changes_with_what_was_there_before() -> None:
+    table = resources("DynamoDB::Table")["ConnectionsTable"]
+
+    assert table["StreamSpecification"] == {"StreamViewType": "NEW_AND_OLD_IMAGES"}
+
+
+def test_connections_are_found_by_client_and_by_account_whole() -> None:
+    indexes = resources("DynamoDB::Table")["ConnectionsTable"]["GlobalSecondaryIndexes"]
+
+    assert {index["IndexName"]: index["KeySchema"] for index in indexes} == {
+        "byClient": [{"AttributeName": "indexedClient", "KeyType": "HASH"}],
+        "byAccount": [
+            {"AttributeName": "indexedAccount", "KeyType": "HASH"},
+            {"AttributeName": "indexedRegion", "KeyType": "RANGE"},
+        ],
+    }
+    assert all(index["Projection"] == {"ProjectionType": "ALL"} for index in indexes)
+
+
+def test_presence_has_a_table_of_its_own_whose_name_is_nobodys_choice() -> None:
+    assert resources("DynamoDB::Table")["PresenceTable"] == {
+        "BillingMode": "PAY_PER_REQUEST",
+        "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
+        "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
+        "TimeToLiveSpecification": {"AttributeName": "ttl", "Enabled": True},
+        "SSESpecification": {"SSEEnabled": True},
+    }
 
 
 def test_the_table_forgets_expired_rows_and_nothing_else() -> None:
     table = resources("DynamoDB::Table")["ConnectionsTable"]
 
     assert table["KeySchema"] == [{"AttributeName": "connectionId", "KeyType": "HASH"}]
-    assert table["AttributeDefinitions"] == [{"AttributeName": "connectionId", "AttributeType": "S"}]
+    assert {it["AttributeName"]: it["AttributeType"] for it in table["AttributeDefinitions"]} == {
+        "connectionId": "S",
+        "indexedClient": "S",
+        "indexedAccount": "S",
+        "indexedRegion": "S",
+    }
     assert table["TimeToLiveSpecification"] == {"AttributeName": "ttl", "Enabled": True}
     assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
     assert table["SSESpecification"] == {"SSEEnabled": True}
@@ -301,29 +528,60 @@ def test_what_others_depend_on_outlives_the_stack(resource: str) -> None:
 
 
 def test_every_record_is_counted_in_the_log_that_it_is_written_to() -> None:
-    assert {event for event, _ in counted()} == records()
-    assert counted() == {
-        ("connection.opened", "ConnectLogGroup"),
-        ("connection.closed", "DisconnectLogGroup"),
-        ("handshake.rejected", "ConnectLogGroup"),
-        ("store.unavailable", "ConnectLogGroup"),
-        ("store.unavailable", "DisconnectLogGroup"),
-        ("bug", "ConnectLogGroup"),
-        ("bug", "DisconnectLogGroup"),
+    written = {
+        *((event, log) for event in records(routes) for log in ("ConnectLogGroup", "DisconnectLogGroup")),
+        *((event, "SweepLogGroup") for event in records(sweeping)),
+        *((event, "ChangesLogGroup") for event in records(changes)),
     }
+    one_route_only = {
+        ("connection.opened", "DisconnectLogGroup"),
+        ("handshake.rejected", "DisconnectLogGroup"),
+        ("handshake.too_late", "DisconnectLogGroup"),
+        ("connection.closed", "ConnectLogGroup"),
+    }
+
+    assert one_route_only < written
+    assert counted() == written - one_route_only
 
 
 def test_a_record_counts_once_in_its_streams_own_namespace_and_any_other_record_as_zero() -> None:
     for name, metric_filter in resources("Logs::MetricFilter").items():
+        if name in FIGURES:
+            continue
         [transformation] = metric_filter["MetricTransformations"]
         facts = {key: value for key, value in transformation.items() if key != "MetricName"}
+        repeated = " && $.repeated IS FALSE" if name == "ConnectionsOpenedFilter" else ""
+        [event] = events_in(metric_filter["FilterPattern"])
 
+        assert metric_filter["FilterPattern"] == f'{{ $.event = "{event}"{repeated} }}', name
         assert facts == {
             "MetricNamespace": {"Fn::Sub": "Switchboard/${AWS::StackName}"},
             "MetricValue": "1",
             "DefaultValue": 0,
             "Unit": "Count",
         }, name
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_sweeps_figure_is_a_field_of_its_record_that_the_filter_asks_for(name: str) -> None:
+    metric_filter = resources("Logs::MetricFilter")[name]
+    [transformation] = metric_filter["MetricTransformations"]
+    field, events, dry_ones_too = FIGURES[name]
+    pattern = metric_filter["FilterPattern"]
+    written = Path(str(sweeping.__file__)).read_text(encoding="utf-8")
+
+    assert transformation["MetricValue"] == f"$.{field}"
+    assert set(events_in(pattern)) == events
+    assert f"$.{field} = *" in pattern  # a record without it would be no number
+    assert ("$.dryRun IS FALSE" in pattern) is not dry_ones_too
+    assert {it for it in re.findall(r"\$\.(\w+)", pattern) if f'"{it}":' not in written} == set()
+
+
+def test_open_connections_are_kept_by_segment_and_have_no_default() -> None:
+    [transformation] = resources("Logs::MetricFilter")["OpenConnectionsFilter"]["MetricTransformations"]
+
+    assert transformation["Dimensions"] == [{"Key": "Segment", "Value": "$.segment"}]
+    assert "DefaultValue" not in transformation  # CloudWatch Logs refuses one beside dimensions
 
 
 def test_filters_make_one_metric_of_one_event() -> None:
@@ -347,12 +605,15 @@ def test_every_alarm_watches_a_metric_that_exists() -> None:
             case "AWS/ApiGateway":
                 assert metric in AWS_METRICS[namespace], name
                 assert dimensions == {"ApiId": {"Ref": "WebSocketApi"}, "Stage": "prod"}, name
+            case "AWS/SQS":
+                assert metric in AWS_METRICS[namespace], name
+                assert dimensions == {"QueueName": {"Fn::GetAtt": ["FailedChangesQueue", "QueueName"]}}, name
             case _:
                 assert (json.dumps(namespace), metric) in metrics(), name
                 assert dimensions == {}, name
 
 
-def test_alarms_cover_errors_throttles_store_failures_bugs_and_slow_handshakes() -> None:
+def test_alarms_cover_what_can_fail() -> None:
     alarms = resources("CloudWatch::Alarm").values()
     watched = {
         (alarm["MetricName"], dimension["Value"]["Ref"])
@@ -362,24 +623,127 @@ def test_alarms_cover_errors_throttles_store_failures_bugs_and_slow_handshakes()
     } | {(alarm["MetricName"], "") for alarm in alarms if alarm["Namespace"] != "AWS/Lambda"}
 
     assert watched == {
-        ("Errors", CONNECT),
-        ("Errors", DISCONNECT),
-        ("Throttles", CONNECT),
-        ("Throttles", DISCONNECT),
+        *(("Errors", function) for function in FUNCTIONS),
+        *(("Throttles", function) for function in FUNCTIONS),
+        ("Invocations", SWEEP),
+        ("IteratorAge", CHANGES),
         ("StoreUnavailable", ""),
         ("Bugs", ""),
         ("IntegrationLatency", ""),
+        ("SweepsUnfinished", ""),
+        ("SweepQuestionsForbidden", ""),
+        ("ConnectionsExpired", ""),
+        ("ApproximateNumberOfMessagesVisible", ""),
     }
 
 
 def test_one_fault_raises_an_alarm_and_silence_raises_none() -> None:
+    of_another_kind = {"SlowHandshakesAlarm", "SweepMissingAlarm", "ChangesLateAlarm", "ChangesLostAlarm"}
     for name, alarm in resources("CloudWatch::Alarm").items():
-        assert alarm["TreatMissingData"] == "notBreaching", name
-        if alarm["MetricName"] != "IntegrationLatency":
+        if name != "SweepMissingAlarm":
+            assert alarm["TreatMissingData"] == "notBreaching", name
+        if name not in of_another_kind:
             assert alarm["Statistic"] == "Sum", name
             assert alarm["EvaluationPeriods"] == 1, name
             assert alarm["ComparisonOperator"] == "GreaterThanOrEqualToThreshold", name
             assert alarm["Threshold"] == 1, name
+
+
+def test_a_sweep_that_does_not_come_raises_an_alarm_and_a_rare_one_does_not() -> None:
+    alarm = resources("CloudWatch::Alarm")["SweepMissingAlarm"]
+    looks_back = alarm["EvaluationPeriods"] * timedelta(seconds=alarm["Period"])
+    rarest = timedelta(minutes=source()["Parameters"]["SweepMinutes"]["MaxValue"])
+
+    assert alarm["TreatMissingData"] == "breaching"  # what Lambda does not run has no metric
+    assert (alarm["Statistic"], alarm["ComparisonOperator"], alarm["Threshold"]) == (
+        "Sum",
+        "LessThanThreshold",
+        1,
+    )
+    assert looks_back - timedelta(seconds=alarm["Period"]) > rarest
+    assert looks_back < LONGEST_CONNECTION
+
+
+def test_changes_that_wait_or_are_given_up_raise_an_alarm() -> None:
+    alarms = resources("CloudWatch::Alarm")
+    late, lost = alarms["ChangesLateAlarm"], alarms["ChangesLostAlarm"]
+    [mapping] = resources("Lambda::EventSourceMapping").values()
+
+    assert (late["Statistic"], lost["Statistic"]) == ("Maximum", "Maximum")
+    assert timedelta(milliseconds=late["Threshold"]) < timedelta(seconds=mapping["MaximumRecordAgeInSeconds"])
+    assert (lost["ComparisonOperator"], lost["Threshold"]) == ("GreaterThanOrEqualToThreshold", 1)
+
+
+def dashboard() -> list[dict[str, Any]]:
+    """The widgets of the dashboard; what is of a parameter or a resource is as the template has it."""
+    [board] = resources("CloudWatch::Dashboard").values()
+    widgets: list[dict[str, Any]] = json.loads(board["DashboardBody"]["Fn::Sub"])["widgets"]
+    return widgets
+
+
+def test_the_dashboard_names_only_metrics_that_exist() -> None:
+    named = {f"${{{name}}}" for name in transformed()["Resources"]}
+    for widget in dashboard():
+        for namespace, metric, *rest in [
+            it for it in widget["properties"]["metrics"] if isinstance(it[0], str)
+        ]:
+            dimensions = dict(zip(rest[:-1:2], rest[1:-1:2], strict=True))
+
+            match namespace:
+                case "AWS/Lambda":
+                    assert metric in AWS_METRICS[namespace]
+                    assert dimensions.keys() == {"FunctionName"}
+                    assert dimensions["FunctionName"] in named
+                case "AWS/ApiGateway":
+                    assert metric in AWS_METRICS[namespace]
+                    assert dimensions == {"ApiId": "${WebSocketApi}", "Stage": "${StageName}"}
+                case "AWS/SQS":
+                    assert metric in AWS_METRICS[namespace]
+                    assert dimensions == {"QueueName": "${FailedChangesQueue.QueueName}"}
+                case _:
+                    assert (json.dumps({"Fn::Sub": namespace}), metric) in metrics()
+                    assert dimensions == {}
+
+
+def test_the_dashboard_shows_open_connections_as_the_sum_of_what_each_segment_had_last() -> None:
+    [expression] = [
+        metric[0]["expression"]
+        for widget in dashboard()
+        for metric in widget["properties"]["metrics"]
+        if isinstance(metric[0], dict)
+    ]
+    schema = '{"Switchboard/${AWS::StackName}",Segment} MetricName="OpenConnections"'
+
+    assert expression == f"SUM(FILL(SEARCH('{schema}', 'Maximum', 300), REPEAT))"
+
+
+def test_the_dashboard_shows_what_is_asked_of_it() -> None:
+    shown = {widget["properties"]["title"]: widget["properties"] for widget in dashboard()}
+
+    def names(title: str) -> set[str]:
+        return {metric[1] for metric in shown[title]["metrics"]}
+
+    assert "Open connections" in shown
+    assert names("Opened and closed per minute") == {"ConnectionsOpened", "ConnectionsClosed"}
+    assert names("Handshake latency, ms") == {"IntegrationLatency", "Duration"}
+    assert names("Handshakes refused per minute") >= {"HandshakesRejected", "HandshakesTooLate", "Throttles"}
+    assert names("Missed disconnects") == {"MissedDisconnects", "ConnectionsExpired"}
+    assert names("The sweep") >= {"SweepsFinished", "SweepsUnfinished", "SweepQuestionsForbidden"}
+    assert all(properties["region"] == "${AWS::Region}" for properties in shown.values())
+
+
+def test_every_metric_of_the_filters_is_on_the_dashboard() -> None:
+    shown = json.dumps(dashboard())
+
+    assert [metric for _, metric in metrics() if metric not in shown] == []
+
+
+def test_the_dashboards_widgets_do_not_overlap() -> None:
+    places = {(widget["x"], widget["y"]) for widget in dashboard()}
+
+    assert len(places) == len(dashboard())
+    assert {(widget["width"], widget["height"]) for widget in dashboard()} == {(12, 6)}
+    assert all(x in {0, 12} and y % 6 == 0 for x, y in places)
 
 
 def test_slow_handshakes_are_judged_by_the_slowest_hundredth() -> None:
@@ -396,10 +760,10 @@ def test_every_alarm_says_what_to_do_first_and_goes_to_the_topic_where_there_is_
         assert alarm["AlarmActions"] == {"Fn::If": ["HasAlarmTopic", [topic], {"Ref": "AWS::NoValue"}]}, name
 
 
-@pytest.mark.parametrize(
-    ("function", "log_group"), [(CONNECT, "ConnectLogGroup"), (DISCONNECT, "DisconnectLogGroup")]
-)
-def test_a_function_writes_json_to_its_own_log_group(function: str, log_group: str) -> None:
+@each_function
+def test_a_function_writes_json_to_its_own_log_group(function: str) -> None:
+    _, _, log_group = FUNCTIONS[function]
+
     assert resources("Lambda::Function")[function]["LoggingConfig"] == {
         "LogFormat": "JSON",
         "ApplicationLogLevel": "INFO",
@@ -414,6 +778,8 @@ def test_no_log_is_kept_for_ever() -> None:
         "AccessLogGroup": "7",
         "ConnectLogGroup": "7",
         "DisconnectLogGroup": "7",
+        "SweepLogGroup": "7",
+        "ChangesLogGroup": "7",
     }
 
 
@@ -494,7 +860,8 @@ def test_several_streams_stand_side_by_side() -> None:
         (key, json.dumps(value))
         for resource in source()["Resources"].values()
         for key, value in resource["Properties"].items()
-        if key in {"Name", "TableName", "FunctionName", "RoleName", "AlarmName", "FilterName"}
+        if key in {"Name", "TableName", "RoleName", "AlarmName", "FilterName", "QueueName", "DashboardName"}
+        or (key == "FunctionName" and resource["Type"] == "AWS::Serverless::Function")
         or (key == "LogGroupName" and resource["Type"] == "AWS::Logs::LogGroup")
     }
 
@@ -510,3 +877,8 @@ def test_the_outputs_tell_where_to_connect_and_what_was_made() -> None:
     assert outputs["TableName"] == {"Ref": "ConnectionsTable"}
     assert outputs["ConnectFunctionName"] == {"Ref": CONNECT}
     assert outputs["DisconnectFunctionName"] == {"Ref": DISCONNECT}
+    assert outputs["SweepFunctionName"] == {"Ref": SWEEP}
+    assert outputs["ChangesFunctionName"] == {"Ref": CHANGES}
+    assert outputs["PresenceTableName"] == {"Ref": "PresenceTable"}
+    assert outputs["FailedChangesQueueUrl"] == {"Ref": "FailedChangesQueue"}
+    assert outputs["DashboardName"] == {"Ref": "Dashboard"}

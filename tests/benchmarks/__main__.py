@@ -17,13 +17,21 @@ from rich.console import Console
 
 from tests.benchmarks.assemble import BUILD, CHECKOUT, assemble, size
 from tests.benchmarks.chart import draw
-from tests.benchmarks.figures import LOCAL, STUB, STUB_TLS, compare
+from tests.benchmarks.figures import LOCAL, STUB, STUB_TLS, SWEEP, compare
 from tests.benchmarks.imports import import_tree, show_imports
 from tests.benchmarks.instructions import can_count, count
 from tests.benchmarks.measure import Calls, Sample, SubjectFailed, measure
-from tests.benchmarks.report import a_console, show, show_instructions, show_sizes, write_json
+from tests.benchmarks.report import (
+    a_console,
+    show,
+    show_instructions,
+    show_sizes,
+    show_sweep_memory,
+    write_json,
+)
 from tests.benchmarks.servers import authority, dynamodb_local, stub
 from tests.benchmarks.subjects import FLOOR, LIMIT, OURS, OURS_BOTO3, SEED, SUBJECTS, Backend, Subject
+from tests.benchmarks.sweep import measure_sweeps
 
 _ALL = {STUB: "stub", STUB_TLS: "tls", LOCAL: "local"}
 
@@ -52,10 +60,14 @@ def main() -> None:
         sizes = {OURS: size(BUILD / OURS), SEED: size(BUILD / SEED)}
         tree = import_tree(next(it for it in subjects if it.name == OURS), backends[0])
         counts = _counted(console, subjects, backends) if options.instructions else None
+    with console.status("sweeping"):
+        sweeps = measure_sweeps()
+    comparisons += sweeps.comparisons
 
     console.print()
     show_imports(console, tree, from_ms=0.5)
     show(console, comparisons)
+    show_sweep_memory(console, sweeps.memory)
     if counts:
         show_instructions(console, counts)
     show_sizes(console, sizes, "Added to the base image (size of build/bench/ours)")
@@ -63,10 +75,11 @@ def main() -> None:
         CHECKOUT / "build" / "bench.json",
         target="bench",
         calls=options.calls,
-        samples=samples,
+        samples=samples | {SWEEP: sweeps.samples},
         comparisons=comparisons,
         sizes=sizes,
         instructions=counts,
+        sweepMemoryBytes=sweeps.memory,
     )
     draw(comparisons, CHECKOUT / "build" / "bench.png")
     console.print(

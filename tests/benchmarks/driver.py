@@ -54,7 +54,7 @@ def main(connect_handler: str, disconnect_handler: str) -> None:
             "cold_cpu_ns": cold_cpu,
             "connect": _timed(connect, plan["connect"], plan["ids"], CONNECTED),
             "disconnect": _timed(disconnect, plan["disconnect"], plan["ids"], DISCONNECTED),
-            "memory_kb": _peak_memory(),
+            "memory_kb": peak_memory(),
         }
         print(json.dumps(measured), flush=True)
 
@@ -72,7 +72,7 @@ def _timed(handler: Handler, event: str, ids: list[str], expected: Answer) -> di
     return {"wall_ns": walls, "cpu_ns": cpus}
 
 
-def _peak_memory() -> int:
+def peak_memory() -> int:
     """This program's own peak (kB); ru_maxrss would count that of the process that started it (Linux)."""
     try:
         with open("/proc/self/status") as status:  # noqa: PTH123 - pathlib is not for the subjects to find

@@ -13,6 +13,7 @@ from tests.benchmarks.subjects import OURS, SEED
 
 STUB, STUB_TLS, LOCAL = "stub, HTTP", "stub, TLS", "DynamoDB Local, HTTP"
 IMAGE = "image, DynamoDB Local"
+SWEEP = "sweep, DynamoDB Local (seed: one question after the other)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ FIGURES = (
     Figure("disconnect_cpu_us", "$disconnect, CPU", "µs", dict.fromkeys(_EVERYWHERE, 0.14)),
     Figure("memory_mb", "peak memory", "MB", dict.fromkeys(_EVERYWHERE, 0.55)),
     Figure("disconnect_cold_ms", "cold start, $disconnect", "ms", {IMAGE: 0.36}),
+    Figure("sweep_ms", "sweep of 510 connections, 10 ms a question", "ms", {SWEEP: 0.10}),
 )
 
 IMAGE_TARGET_MB = 12

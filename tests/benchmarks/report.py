@@ -66,6 +66,12 @@ def show_sizes(console: Console, sizes: Mapping[str, int], what: str) -> None:
     )
 
 
+def show_sweep_memory(console: Console, memory: Mapping[int, int]) -> None:
+    """Peak memory of a sweep, by number of rows."""
+    told = ", ".join(f"{rows} rows {peak / 1e6:.1f} MB" for rows, peak in memory.items())
+    console.print(f"[bold]Peak memory of a sweep's process[/]: {told}\n")
+
+
 def show_instructions(console: Console, counts: Mapping[str, Mapping[str, float]]) -> None:
     """Instructions by valgrind, each with its ratio to seed."""
     table = Table(

@@ -76,6 +76,9 @@ def test_a_browsers_connection_is_one_row_with_everything_that_is_known(app: App
             "apiId": {"S": "a1b2c3d4e5"},
             "domainName": {"S": "a1b2c3d4e5.execute-api.ap-northeast-2.amazonaws.com"},
             "stage": {"S": "prod"},
+            "indexedClient": {"S": "dashboard-7"},
+            "indexedAccount": {"S": "123456789012"},
+            "indexedRegion": {"S": "ap-northeast-2"},
         }
     ]
 

@@ -1,5 +1,6 @@
 """The template on a local AWS, with real WebSocket clients; and the commands that show it."""
 
+import json
 import os
 import re
 import shutil
@@ -8,7 +9,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from http import HTTPStatus
@@ -18,7 +20,8 @@ from urllib.parse import urlsplit
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from infra.clients import drop, open_client
+from infra.clients import client_process, drop, open_client
+from infra.deploy import GRACE
 from infra.local import local_stack
 from infra.process import find_uv
 from infra.stack import LocalStack, Record, Row
@@ -108,12 +111,133 @@ def test_a_bad_handshake_is_refused_and_leaves_no_row(stack: LocalStack) -> None
     assert stack.rows() == []
 
 
+def test_a_client_whose_process_is_killed_is_gone_after_a_sweep_and_a_live_one_never_is(
+    stack: LocalStack,
+) -> None:
+    with (
+        open_client(stack.websocket_url, {"clientId": "lives"}),
+        client_process(stack.websocket_url, {"clientId": "dies"}) as process,
+    ):
+        [lives, dies] = stack.rows()
+        with stack.gateway.losing_disconnects():
+            process.kill()
+            eventually(lambda: not stack.gateway.holds(dies.connection_id))
+            was_there = stack.rows()
+            reports = _swept_until(lambda _: stack.rows() == [lives], stack)
+        later = stack.sweep()
+        stayed = stack.rows()
+
+    assert was_there == [lives, dies]
+    assert sum(report["missedDisconnects"] for report in reports) == 1
+    assert all(report["open"] >= 1 for report in reports)
+    assert (later["alive"], later["open"], later["missedDisconnects"]) == (1, 1, 0)
+    assert stayed == [lives]
+    assert stack.records("sweep.finished")[-1]["open"] == 1
+
+
+def test_the_sweep_leaves_alone_who_has_just_come_and_asks_later(stack: LocalStack) -> None:
+    with stack.gateway.losing_disconnects():
+        client = open_client(stack.websocket_url, QUERY)
+        [row] = stack.rows()
+        drop(client)
+        eventually(lambda: not stack.gateway.holds(row.connection_id))
+        _swept_until(lambda _: stack.rows() == [], stack)
+        lasted = time.time() - row.created_at.timestamp()
+
+    assert lasted >= GRACE.total_seconds()
+
+
+def test_a_dry_sweep_tells_and_removes_nothing(stack: LocalStack) -> None:
+    with stack.gateway.losing_disconnects():
+        client = open_client(stack.websocket_url, QUERY)
+        rows = stack.rows()
+        drop(client)
+        eventually(lambda: stack.ask("Sweep", {"dryRun": True})["gone"] == 1)
+        after = stack.rows()
+        _swept_until(lambda _: stack.rows() == [], stack)
+
+    assert after == rows
+
+
+def test_a_sweep_asks_about_every_row_with_the_permissions_that_it_has(stack: LocalStack) -> None:
+    with open_client(stack.websocket_url, QUERY):
+        *_, report = _swept_until(lambda report: report["asked"] == 1, stack)
+
+    assert (report["alive"], report["forbidden"], report["failed"]) == (1, 0, 0)
+
+
+def test_clients_that_go_at_once_leave_no_ghost(stack: LocalStack) -> None:
+    def comes_and_goes(number: int) -> None:
+        drop(open_client(stack.websocket_url, {"clientId": f"hasty-{number}"}))
+
+    with ThreadPoolExecutor(10) as pool:
+        list(pool.map(comes_and_goes, range(30)))
+
+    eventually(lambda: stack.rows() == [])
+    assert all("closedAt" in item for item in stack.items())
+
+
+def test_a_disconnect_that_overtakes_its_connect_has_the_handshake_refused(stack: LocalStack) -> None:
+    now = round(time.time() * 1000)
+    context = {"connectionId": "overtaken", "connectedAt": now, "requestTimeEpoch": now}
+    connect: Record = {"requestContext": context | {"routeKey": "$connect"}}
+    disconnect: Record = {"requestContext": context | {"routeKey": "$disconnect"}}
+
+    closed = stack.ask("Disconnect", disconnect)
+    marks = [item for item in stack.items() if item["connectionId"] == {"S": "overtaken"}]
+    opened = stack.ask("Connect", connect)
+
+    assert closed["statusCode"] == HTTPStatus.OK
+    assert [set(mark) for mark in marks] == [{"connectionId", "closedAt", "connectedAt", "ttl"}]
+    assert opened["statusCode"] == HTTPStatus.GONE
+    assert stack.rows() == []
+
+
+def test_a_client_with_two_tabs_joins_once_and_leaves_once(stack: LocalStack) -> None:
+    query = QUERY | {"clientId": "two-tabs"}
+
+    def told(event: str) -> list[Record]:
+        return [record for record in stack.records(event) if record["clientId"] == "two-tabs"]
+
+    with open_client(stack.websocket_url, query):
+        with open_client(stack.websocket_url, query):
+            eventually(lambda: len(told("presence.joined")) == 1)
+        eventually(lambda: len(stack.rows()) == 1)
+        # a client of its own, later in the stream: what came before it has been followed
+        with open_client(stack.websocket_url, {"clientId": "later"}):
+            eventually(lambda: any(it["clientId"] == "later" for it in stack.records("presence.joined")))
+        left_with_one_tab_open = told("presence.left")
+    eventually(lambda: len(told("presence.left")) == 1)
+
+    assert left_with_one_tab_open == []
+    assert len(told("presence.joined")) == 1
+    assert told("presence.joined")[0]["visitId"] == told("presence.left")[0]["visitId"]
+    assert told("presence.left")[0]["account"] == "123456789012"
+
+
+@pytest.mark.parametrize("filters", [[], ["--account", "123456789012"], ["--client", "dashboard-7"]])
+def test_the_command_line_reads_the_local_stack(filters: list[str], stack: LocalStack) -> None:
+    with open_client(stack.websocket_url, QUERY):
+        listed = subprocess.run(
+            [sys.executable, "-m", "app", "ls", "--json", *filters],
+            cwd=ROOT,
+            env={"PATH": os.environ["PATH"], **stack.environment},
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        ).stdout
+
+    assert [json.loads(line)["clientId"] for line in listed.splitlines()] == ["dashboard-7"]
+
+
 def test_the_demo_comes_to_its_end_and_leaves_nothing_behind(tmp_path: Path) -> None:
     with _command("demo", tmp_path) as demo:
         output, _ = demo.communicate(timeout=60)
 
     assert demo.returncode == 0
     assert "The list was right at every step" in output
+    assert "missedDisconnects=1" in output
+    assert re.search(r"presence\.left: .*wall-jp", output)
     assert "400 region must be" in output
     assert _what_is_left(tmp_path) == []
 
@@ -124,15 +248,15 @@ def test_the_demo_fails_where_the_list_is_wrong(tmp_path: Path) -> None:
         shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "uv.lock", ".python-version"):
         shutil.copy(ROOT / name, checkout)
-    store = checkout / "app" / "adapters" / "dynamodb_direct" / "store.py"
-    broken = store.read_text().replace(
-        '"DeleteItem", Key=', '"DeleteItem", ConditionExpression="ttl < :never", Key='
-    )
-    store.write_text(broken)
+    wire = checkout / "app" / "adapters" / "dynamodb_wire.py"
+    right = wire.read_text()
+    wrong = right.replace('"account": {"S": connection.account}', '"account": {"S": connection.region}')
+    wire.write_text(wrong)
 
     with _command("demo", tmp_path, checkout) as demo:
         output, _ = demo.communicate(timeout=60)
 
+    assert wrong != right
     assert demo.returncode == 1
     assert "THE LIST IS WRONG" in output
 
@@ -161,6 +285,18 @@ def test_a_stack_whose_command_is_killed_ends_by_itself(tmp_path: Path) -> None:
 
     eventually(lambda: _is_refused(url))
     eventually(lambda: _processes_in(tmp_path) == [])
+
+
+def _swept_until(is_enough: Callable[[Record], bool], stack: LocalStack) -> list[Record]:
+    """The reports of sweeps, one after the other, until the last one's *is_enough*."""
+    reports: list[Record] = []
+
+    def swept() -> bool:
+        reports.append(stack.sweep())
+        return is_enough(reports[-1])
+
+    eventually(swept)
+    return reports
 
 
 def _told(row: Row) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -18,6 +18,7 @@ from app.entrypoints.routes import Routes
 from tests.builders import FixedClock, a_connect_event, a_disconnect_event, an_event
 from tests.unit.test_events import CHROME, gateway_like, json_values
 
+FOREVER = datetime(2100, 1, 1, tzinfo=UTC)
 STANDARD_FIELDS = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "exc_text"}
 
 
@@ -31,7 +32,7 @@ class FailingStore(MemoryConnectionStore):
     def add(self, connection: Connection) -> Connection:
         raise self._error
 
-    def remove(self, connection_id: ConnectionId) -> Removed:
+    def remove(self, connection_id: ConnectionId, connected_at: datetime | None) -> Removed:
         raise self._error
 
 
@@ -86,6 +87,24 @@ def test_a_retried_connect_is_answered_alike(store: MemoryConnectionStore) -> No
     first = routes(store).connect(a_connect_event("c-1"), None)
 
     assert routes(store).connect(a_connect_event("c-1"), None) == first
+
+
+def test_a_client_that_had_left_before_is_told_so_and_recorded(
+    store: MemoryConnectionStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    event = a_connect_event("c-1")
+    store.mark_closed(
+        ConnectionId("c-1"), connected_at=FOREVER, closed_at=FOREVER, until=FOREVER + timedelta(minutes=10)
+    )
+
+    answer = routes(store).connect(event, None)
+
+    assert answer == {"statusCode": 410, "body": "The connection had ended before it was recorded."}
+    assert facts(caplog) == {
+        "event": "handshake.too_late",
+        "route": "$connect",
+        "connectionId": "c-1",
+    }
 
 
 def test_the_handler_goes_by_the_events_route(store: MemoryConnectionStore) -> None:
@@ -170,7 +189,7 @@ def test_a_close_that_finds_no_row_says_so(
 class UncertainStore(MemoryConnectionStore):
     """A store that found nothing, after an attempt of which no word came back."""
 
-    def remove(self, connection_id: ConnectionId) -> Removed:
+    def remove(self, connection_id: ConnectionId, connected_at: datetime | None) -> Removed:
         return Removed(None, certain=False)
 
 

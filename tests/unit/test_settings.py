@@ -5,7 +5,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from app.settings import LONGEST_STORE_CALL, InvalidSetting, Settings, StoreTimeouts
+from app.settings import LONGEST_STORE_CALL, InvalidSetting, Settings, StoreTimeouts, SweepSettings
 
 LEAST = {"CONNECTIONS_TABLE": "Connections", "AWS_REGION": "ap-northeast-2"}
 
@@ -26,6 +26,16 @@ def test_a_table_and_a_region_are_enough() -> None:
         store_timeouts=StoreTimeouts(
             connect=timedelta(seconds=1), read=timedelta(milliseconds=1500), attempts=3
         ),
+        presence_table="",
+        gateway_endpoint=None,
+        replaces_duplicates=False,
+        sweep=SweepSettings(
+            segments=1,
+            every=timedelta(minutes=5),
+            grace=timedelta(seconds=30),
+            rate=500,
+            concurrency=32,
+        ),
     )
 
 
@@ -38,6 +48,14 @@ def test_every_variable_is_read() -> None:
         STORE_CONNECT_TIMEOUT_MS="200",
         STORE_READ_TIMEOUT_MS="300",
         STORE_ATTEMPTS="2",
+        PRESENCE_TABLE="Presence",
+        AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI="http://127.0.0.1:4566/_aws/execute-api/a1b2c3/prod",
+        DUPLICATES="replace",
+        SWEEP_SEGMENTS="4",
+        SWEEP_EVERY_MINUTES="2",
+        SWEEP_GRACE_SECONDS="45",
+        SWEEP_RATE="100",
+        SWEEP_CONCURRENCY="8",
     ) == Settings(
         table="Connections",
         region="ap-northeast-2",
@@ -50,6 +68,10 @@ def test_every_variable_is_read() -> None:
         ),
         dynamodb_endpoint="http://127.0.0.1:8000",
         store_timeouts=StoreTimeouts(timedelta(milliseconds=200), timedelta(milliseconds=300), 2),
+        presence_table="Presence",
+        gateway_endpoint="http://127.0.0.1:4566/_aws/execute-api/a1b2c3/prod",
+        replaces_duplicates=True,
+        sweep=SweepSettings(4, timedelta(minutes=2), timedelta(seconds=45), rate=100, concurrency=8),
     )
 
 
@@ -132,6 +154,18 @@ def test_what_is_missing_is_named(missing: str) -> None:
         ("STORE_READ_TIMEOUT_MS", "20000"),
         ("STORE_CONNECT_TIMEOUT_MS", "20000"),
         ("STORE_ATTEMPTS", "9"),
+        ("PRESENCE_TABLE", "a/b"),
+        ("AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", "a1b2c3.example.com/prod"),
+        ("AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", "http:///prod"),
+        ("DUPLICATES", "drop"),
+        ("SWEEP_SEGMENTS", "0"),
+        ("SWEEP_SEGMENTS", "1000001"),
+        ("SWEEP_EVERY_MINUTES", "0"),
+        ("SWEEP_EVERY_MINUTES", "1441"),
+        ("SWEEP_GRACE_SECONDS", "0"),
+        ("SWEEP_GRACE_SECONDS", "3601"),
+        ("SWEEP_RATE", "10001"),
+        ("SWEEP_CONCURRENCY", "257"),
     ],
 )
 def test_what_is_malformed_is_named(name: str, value: str) -> None:

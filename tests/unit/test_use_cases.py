@@ -6,8 +6,9 @@ import pytest
 
 from app.adapters.ip import PeerFirstIpResolver
 from app.adapters.memory import MemoryConnectionStore
-from app.domain.errors import InvalidHandshake
-from app.domain.model import ConnectionId
+from app.domain.errors import AlreadyClosed, InvalidHandshake
+from app.domain.model import ConnectionId, Removed
+from app.domain.upkeep import Tombstone
 from app.domain.use_cases import CloseConnection, OpenConnection
 from tests.builders import NOON, FixedClock, a_connection, a_disconnect, a_handshake
 
@@ -113,9 +114,10 @@ def test_where_no_row_tells_when_it_began_the_disconnect_may(close_connection: C
 
 
 @pytest.mark.parametrize(
-    ("in_the_row", "in_the_event", "lasted"), [(1, 2, 8), (None, 2, 7), (1, None, 8), (None, None, 5)]
+    ("in_the_row", "in_the_event", "lasted"),
+    [(2, 2, 7), (1, 2, 7), (None, 2, 7), (1, None, 8), (None, None, 5)],
 )
-def test_when_it_began_is_in_the_row_or_the_event_or_else_when_it_was_recorded(
+def test_when_it_began_is_in_the_event_or_the_row_or_else_when_it_was_recorded(
     close_connection: CloseConnection,
     store: MemoryConnectionStore,
     in_the_row: int | None,
@@ -149,3 +151,94 @@ def test_clocks_that_disagree_make_no_negative_time(
     closed = close_connection(a_disconnect(disconnected_at=NOON - timedelta(seconds=1)))
 
     assert closed.lasted == timedelta()
+
+
+# ---- A close that comes before its open's write
+
+
+@pytest.mark.parametrize("age", [timedelta(), timedelta(seconds=59), timedelta(seconds=-5)])
+def test_a_young_connection_that_is_not_there_is_marked_and_its_open_refused(
+    open_connection: OpenConnection,
+    close_connection: CloseConnection,
+    store: MemoryConnectionStore,
+    clock: FixedClock,
+    age: timedelta,
+) -> None:
+    close_connection(a_disconnect(connected_at=clock.now() - age))
+
+    with pytest.raises(AlreadyClosed):
+        open_connection(a_handshake(connected_at=clock.now() - age))
+
+    assert store.get(C1) is None
+
+
+def test_a_mark_says_what_it_stands_for_and_for_how_long(
+    close_connection: CloseConnection, store: MemoryConnectionStore
+) -> None:
+    close_connection(a_disconnect(connected_at=NOON))
+
+    assert list(store.segment(0, of=1)) == [
+        Tombstone(C1, connected_at=NOON, closed_at=NOON, expires_at=NOON + timedelta(minutes=10))
+    ]
+
+
+@pytest.mark.parametrize("connected_at", [NOON - timedelta(minutes=1), None])
+def test_a_connection_that_is_not_there_and_not_young_leaves_nothing(
+    close_connection: CloseConnection, store: MemoryConnectionStore, connected_at: datetime | None
+) -> None:
+    close_connection(a_disconnect(connected_at=connected_at))
+
+    assert list(store.segment(0, of=1)) == []
+
+
+@pytest.mark.parametrize("in_the_row", [NOON, None])
+def test_a_young_connection_that_is_there_leaves_nothing(
+    close_connection: CloseConnection, store: MemoryConnectionStore, in_the_row: datetime | None
+) -> None:
+    store.add(a_connection(connected_at=in_the_row))
+
+    close_connection(a_disconnect(connected_at=NOON))
+
+    assert list(store.segment(0, of=1)) == []
+
+
+def test_a_close_takes_out_the_older_connection_that_its_id_had_and_still_expects_its_own(
+    open_connection: OpenConnection, close_connection: CloseConnection, store: MemoryConnectionStore
+) -> None:
+    older = a_connection(connected_at=NOON - timedelta(hours=1))
+    store.add(older)
+
+    closed = close_connection(a_disconnect(connected_at=NOON))
+
+    assert closed.removed.connection == older
+    with pytest.raises(AlreadyClosed):
+        open_connection(a_handshake(connected_at=NOON))
+
+
+def test_a_late_close_leaves_the_connection_that_has_its_id_by_now(
+    close_connection: CloseConnection, store: MemoryConnectionStore
+) -> None:
+    newer = a_connection(connected_at=NOON)
+    store.add(newer)
+
+    closed = close_connection(a_disconnect(connected_at=NOON - timedelta(seconds=1)))
+
+    assert closed.removed.connection is None
+    assert store.get(C1) == newer
+
+
+def test_an_open_that_comes_between_a_close_and_its_mark_is_found(clock: FixedClock) -> None:
+    late = a_connection(connected_at=NOON)
+
+    class Raced(MemoryConnectionStore):
+        def remove(self, connection_id: ConnectionId, connected_at: datetime | None) -> Removed:
+            removed = super().remove(connection_id, connected_at)
+            self.add(late)
+            return removed
+
+    store = Raced()
+
+    closed = CloseConnection(clock, store)(a_disconnect(connected_at=NOON))
+
+    assert closed.removed.connection == late
+    assert store.get(C1) is None

@@ -5,7 +5,7 @@ import zlib
 from typing import Any
 
 from app.adapters.dynamodb_direct.http import Response
-from app.adapters.dynamodb_wire import ALREADY_THERE, CREDENTIALS_REFUSED, THROTTLED
+from app.adapters.dynamodb_wire import CONDITION_FAILED, CREDENTIALS_REFUSED, THROTTLED
 
 # HTTP; http.HTTPStatus would cost a start 2 ms
 _OK = 200
@@ -38,8 +38,8 @@ class Failed(Exception):
         self.pause = pause
 
 
-class AlreadyThere(Exception):
-    """The row that a condition forbids to replace."""
+class ConditionFailed(Exception):
+    """What is there does not let the request be carried out: ``row``, where that was asked for."""
 
     def __init__(self, row: object) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ def read_answer(response: Response) -> dict[str, Any]:
 
     Raises:
         Failed: it is no answer to go by.
-        AlreadyThere: the condition of the request failed.
+        ConditionFailed: the condition of the request failed.
         DynamoDBRefusal: the request can't succeed as it is.
     """
     status = response.status
@@ -92,8 +92,8 @@ def read_answer(response: Response) -> dict[str, Any]:
 def _meaning_of(code: str, answer: dict[str, Any], date: str) -> Exception:
     """What DynamoDB's error *code* is to us."""
     message = f"{code}: {answer.get('message')}"
-    if code == ALREADY_THERE:
-        return AlreadyThere(answer.get("Item"))
+    if code == CONDITION_FAILED:
+        return ConditionFailed(answer.get("Item"))
     if code in THROTTLED:
         return Failed(code, pause=_PAUSE_WHEN_THROTTLED)
     if code in CREDENTIALS_REFUSED:

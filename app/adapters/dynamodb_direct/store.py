@@ -3,12 +3,12 @@
 import json
 import time
 from collections.abc import Callable
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any
 
 from app.adapters.dynamodb_direct.answers import (
     PAUSE,
-    AlreadyThere,
+    ConditionFailed,
     Failed,
     InvalidSignature,
     read_answer,
@@ -16,7 +16,14 @@ from app.adapters.dynamodb_direct.answers import (
 from app.adapters.dynamodb_direct.connection import Connection as HttpConnection
 from app.adapters.dynamodb_direct.connection import NotAnswered, NotSent
 from app.adapters.dynamodb_direct.signing import Credentials, Signer
-from app.adapters.dynamodb_wire import ONLY_IF_NEW, connection_in, key, row_of
+from app.adapters.dynamodb_wire import (
+    addition,
+    closing_mark,
+    key,
+    removal,
+    standing,
+    unmarked,
+)
 from app.domain.errors import StorageUnavailable
 from app.domain.model import Connection, ConnectionId, Removed
 
@@ -54,6 +61,9 @@ class DirectDynamoDBConnectionStore:
         self._attempts = attempts
         self._sleep = sleep
         self._clock = clock
+        self._unheard = (
+            False  # whether an attempt of the last call went out and nobody said what became of it
+        )
         self._skew = 0.0  # seconds that DynamoDB's clock is ahead of ours
         self._signer = Signer(service="dynamodb", region=region)
 
@@ -70,47 +80,54 @@ class DirectDynamoDBConnectionStore:
 
     def add(self, connection: Connection) -> Connection:
         try:
-            self._ask(
-                "PutItem",
-                Item=row_of(connection),
-                ConditionExpression=ONLY_IF_NEW,
-                ReturnValuesOnConditionCheckFailure="ALL_OLD",
-            )
-        except AlreadyThere as there:
-            return _found(there.row, connection.id)
+            self._ask("PutItem", addition(connection))
+        except ConditionFailed as failure:
+            return standing(_row_of(connection.id, failure.row), connection)
         return connection
 
-    def remove(self, connection_id: ConnectionId) -> Removed:
-        answer, unheard = self._ask("DeleteItem", Key=key(connection_id), ReturnValues="ALL_OLD")
-        row = answer.get("Attributes")
-        return Removed(_found(row, connection_id)) if row else Removed(None, certain=not unheard)
+    def remove(self, connection_id: ConnectionId, connected_at: datetime | None) -> Removed:
+        return self._taken_out(connection_id, "DeleteItem", removal(connection_id, connected_at))
+
+    def mark_closed(
+        self, connection_id: ConnectionId, *, connected_at: datetime, closed_at: datetime, until: datetime
+    ) -> Removed:
+        mark = closing_mark(connection_id, connected_at=connected_at, closed_at=closed_at, until=until)
+        return self._taken_out(connection_id, "PutItem", mark)
 
     def get(self, connection_id: ConnectionId) -> Connection | None:
-        answer, _ = self._ask("GetItem", Key=key(connection_id), ConsistentRead=True)
+        answer = self._ask("GetItem", {"Key": key(connection_id), "ConsistentRead": True})
         row = answer.get("Item")
-        return _found(row, connection_id) if row else None
+        return unmarked(_row_of(connection_id, row)) if row else None
 
-    def _ask(self, operation: str, **request: Any) -> tuple[dict[str, Any], bool]:
-        """DynamoDB's answer, and whether an earlier attempt may have been carried out unheard.
+    def _taken_out(self, connection_id: ConnectionId, operation: str, request: dict[str, Any]) -> Removed:
+        try:
+            row = self._ask(operation, request).get("Attributes")
+        except ConditionFailed:
+            row = None
+        connection = unmarked(_row_of(connection_id, row)) if row else None
+        return Removed(connection, certain=connection is not None or not self._unheard)
+
+    def _ask(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
+        """DynamoDB's answer; it sets whether an earlier attempt may have been carried out unheard.
 
         Raises:
             StorageUnavailable: all attempts were in vain, or one that need not be repeated.
-            AlreadyThere: the row that ONLY_IF_NEW forbids to replace.
+            ConditionFailed: what is there forbids it.
             DynamoDBRefusal: the request can't succeed as it is.
         """
         body = _encode({"TableName": self._table} | request).encode()
         credentials = self._credentials()
         skew = self._skew
-        unheard = False
+        self._unheard = False
         for retry in range(self._attempts):
             pause = PAUSE
             try:
                 response = self._connection.exchange(self._signed(operation, body, credentials))
-                return read_answer(response), unheard
+                return read_answer(response)
             except NotSent as fault:
                 reason = fault.reason
             except NotAnswered as fault:
-                reason, unheard = fault.reason, True
+                reason, self._unheard = fault.reason, True
                 if fault.was_idle:
                     continue  # an idle connection that had ended says nothing of the database
             except InvalidSignature as refusal:
@@ -118,12 +135,13 @@ class DirectDynamoDBConnectionStore:
                     raise
                 reason, pause = refusal.code, 0
             except Failed as failure:
-                reason, unheard, pause = failure.reason, unheard or failure.unheard, failure.pause
+                reason, pause = failure.reason, failure.pause
+                self._unheard |= failure.unheard
                 if not failure.retryable:
                     break
             if retry + 1 < self._attempts:
                 self._sleep(_random() * pause * 2**retry)
-        raise StorageUnavailable(reason, outcome_unknown=unheard)
+        raise StorageUnavailable(reason, outcome_unknown=self._unheard)
 
     def _signed(self, operation: str, body: bytes, credentials: Credentials) -> bytes:
         """The whole request, to be sent as it is."""
@@ -154,11 +172,11 @@ class DirectDynamoDBConnectionStore:
         return True
 
 
-def _found(row: object, connection_id: ConnectionId) -> Connection:
-    """The connection in *row*, which must be that of *connection_id*: the answer to this request."""
+def _row_of(connection_id: ConnectionId, row: object) -> dict[str, Any]:
+    """*row*, which must be that of *connection_id*: the answer to this request."""
     if not isinstance(row, dict) or row.get("connectionId") != {"S": connection_id}:
         raise StorageUnavailable("NotDynamoDB", outcome_unknown=True)
-    return connection_in(row)
+    return row
 
 
 def _random() -> float:

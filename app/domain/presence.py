@@ -1,0 +1,190 @@
+"""What follows from a change of the list: who is present, what is told of it, which connections go."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from app.domain.model import Connection
+from app.domain.ports import Clock, ConnectionRegistry, Gateway, PresenceStore
+from app.domain.upkeep import (
+    Answer,
+    Change,
+    Client,
+    ConnectionRef,
+    Entry,
+    Presence,
+    Tombstone,
+    Turn,
+    VisitId,
+    parts_of,
+    ref_marked,
+    ref_of,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """The store forgot the connection, its time being over: nobody had said that it closed."""
+
+    connection: Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """The client has a connection and had none before; of one visit it may be told again."""
+
+    client: Client
+    visit: VisitId
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """The client's last connection is gone; of one visit it may be told again."""
+
+    client: Client
+    visit: VisitId
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """The client connected again, so its older connection was ended and forgotten.
+
+    *answer* is ``CLOSED``, or ``GONE`` where it had ended unnoticed.
+    """
+
+    connection: Connection
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class NotReplaced:
+    """The client connected again, and its older connection stays: the gateway did not say that it ended."""
+
+    connection: Connection
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Revived:
+    """A late or repeated write had brought back a connection that had left; it is forgotten again."""
+
+    connection: Connection
+
+
+type Fact = Expired | Joined | Left | Replaced | NotReplaced | Revived
+type Tell = Callable[[Fact], None]
+
+_VISIT_FACTS: dict[Turn, type[Joined | Left]] = {Turn.JOINED: Joined, Turn.LEFT: Left}
+
+
+@dataclass(frozen=True, slots=True)
+class FollowChanges:
+    """Draw the consequences of what became of one id.
+
+    The changes of one id come in their order, those of several ids in any. A
+    change may come again, with those of its id that came after it, whatever
+    had been done of them: no matter where it stopped, nothing is lost, and no
+    visit begins or ends for a second time.
+    """
+
+    registry: ConnectionRegistry
+    presence: PresenceStore
+    gateway: Gateway
+    clock: Clock
+    grace: timedelta
+    """Of a connection younger than that, ``GONE`` may mean that its handshake is not answered yet."""
+    replaces_duplicates: bool = False
+
+    def __call__(self, change: Change, tell: Tell) -> None:
+        """Take *change* in, and *tell* each fact that comes of it.
+
+        Raises:
+            StorageUnavailable: a store did not confirm in time; the change has to come again.
+        """
+        if isinstance(change.after, Tombstone):
+            self._heed_mark(change.after)
+        before, after = _connection(change.before), _connection(change.after)
+        if before is not None and after is not None and ref_of(before) == ref_of(after):
+            return
+        if before is not None:
+            self._went(before, tell, expired=change.expired)
+        if after is not None:
+            self._came(after, tell)
+
+    def _heed_mark(self, mark: Tombstone) -> None:
+        """A connection that closed before it was recorded has left, too, should it be recorded yet.
+
+        Its mark need not be there by then: a newer connection may have had the
+        id, and closed, since.
+        """
+        if ref := ref_marked(mark):
+            self.presence.mark_left(ref)
+
+    def _went(self, connection: Connection, tell: Tell, *, expired: bool) -> None:
+        ref = ref_of(connection)
+        if expired and not self.presence.has_left(ref):
+            tell(Expired(connection))
+        self.presence.mark_left(ref)  # first, or the next delivery of its coming would begin a visit
+        if client := Client.of(connection):
+            self._step(client, lambda presence: presence.went(ref), tell)
+
+    def _came(self, connection: Connection, tell: Tell) -> None:
+        ref = ref_of(connection)
+        if self.presence.has_left(ref):
+            self._came_too_late(connection, tell)
+            return
+        client = Client.of(connection)
+        if client is None:
+            return
+        presence = self._step(client, lambda presence: presence.came(ref), tell)
+        # Two workers may have the same change, where one that was given up goes on. The other one may have
+        # come to the connection's going since we looked.
+        if self.presence.has_left(ref):
+            self._came_too_late(connection, tell)
+        elif self.replaces_duplicates:
+            self._replace_older(presence.connections, tell)
+
+    def _came_too_late(self, connection: Connection, tell: Tell) -> None:
+        """A delivery of what had come and gone already, or a dead row that a late write brought back."""
+        ref = ref_of(connection)
+        if client := Client.of(connection):
+            self._step(client, lambda presence: presence.went(ref), tell)
+        if self.registry.forget(connection):
+            tell(Revived(connection))
+
+    def _step(self, client: Client, step: Callable[[Presence], Presence], tell: Tell) -> Presence:
+        """Change the client's presence, tell what has to be told of it, and only then strike that out."""
+        presence = self.presence.change(client, step)
+        if events := presence.untold:
+            for event in events:
+                tell(_VISIT_FACTS[event.turn](client, event.visit))
+            self.presence.change(client, lambda presence: presence.told(events))
+        return presence
+
+    def _replace_older(self, refs: frozenset[ConnectionRef], tell: Tell) -> None:
+        """End all of a client's connections but the newest.
+
+        Of two that come at once, the later one's presence holds both, which no
+        index promises.
+        """
+        for ref in sorted(refs, key=_age_order)[:-1]:
+            connection = self.registry.get(parts_of(ref)[0])
+            if connection is not None and ref_of(connection) == ref:
+                answer = self.gateway.close(connection)
+                if self._has_ended(connection, answer):
+                    self.registry.forget(connection)
+                    tell(Replaced(connection, answer))
+                else:
+                    tell(NotReplaced(connection, answer))
+
+    def _has_ended(self, connection: Connection, answer: Answer) -> bool:
+        began = connection.connected_at or connection.created_at
+        return answer is Answer.CLOSED or (answer is Answer.GONE and self.clock.now() - began > self.grace)
+
+
+def _connection(entry: Entry | None) -> Connection | None:
+    return entry if isinstance(entry, Connection) else None
+
+
+def _age_order(ref: ConnectionRef) -> tuple[int, ConnectionRef]:
+    return parts_of(ref)[1], ref

@@ -1,0 +1,251 @@
+"""The commands: `ls`, `show`, `close`, `sweep`, `watch`."""
+
+import sys
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from app.container import Container
+from app.domain.errors import InvalidHandshake, StorageUnavailable
+from app.domain.listing import HungUp
+from app.domain.model import AccountId, ClientId, Connection, ConnectionId, RegionName, connection_id
+from app.domain.upkeep import Answer, InvalidSelection, Selection
+from app.entrypoints.command_line import screen
+from app.entrypoints.command_line.surroundings import Surroundings
+from app.settings import Settings
+
+if TYPE_CHECKING:
+    import io
+
+cli = typer.Typer(
+    help="Who is connected: list, show, close, sweep, watch.\n\n"
+    "The table and AWS are found as the SDK finds them: AWS_PROFILE, AWS_REGION or the profile's, "
+    "AWS_ENDPOINT_URL_DYNAMODB, AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI, AWS_ENDPOINT_URL.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,  # a bug's traceback goes into a report as it is
+)
+
+_PERMISSION = "Who asks it needs the action execute-api:ManageConnections."
+_NO_ANSWER = "the gateway did not answer, or the row does not say where it is."
+_WHY_IT_STAYS = {
+    Answer.ALIVE: _NO_ANSWER,
+    Answer.GONE: "it is so new that its handshake may not be answered yet. Try again in a minute.",
+    Answer.THROTTLED: "the gateway takes no more requests for now. Try again.",
+    Answer.FORBIDDEN: f"the gateway refuses it. {_PERMISSION}",
+    Answer.FAILED: _NO_ANSWER,
+}
+
+
+def main() -> None:
+    """Run the command that the arguments name."""
+    for stream in (sys.stdout, sys.stderr):
+        # a client's name may have letters that the terminal's encoding lacks
+        cast("io.TextIOWrapper", stream).reconfigure(errors="backslashreplace")
+    cli(obj=Surroundings(build=_container))
+
+
+def _container(settings: Settings) -> Container:
+    return Container(settings=settings)
+
+
+Id = Annotated[str, typer.Argument(metavar="ID", help="A connectionId; after -- if it begins with a hyphen.")]
+Account = Annotated[str | None, typer.Option(metavar="ACCOUNT", help="Only those of this account.")]
+Region = Annotated[
+    str | None, typer.Option(metavar="REGION", help="Only those of this region; with --account.")
+]
+Client = Annotated[str | None, typer.Option(metavar="CLIENT", help="Only those of this clientId.")]
+
+
+@cli.callback()
+def _options(
+    context: typer.Context,
+    table: Annotated[
+        str | None, typer.Option(metavar="TABLE", help="The table, instead of CONNECTIONS_TABLE.")
+    ] = None,
+) -> None:
+    context.obj = replace(context.obj, table=table)
+
+
+@cli.command()
+def ls(
+    context: typer.Context,
+    *,
+    account: Account = None,
+    region: Region = None,
+    client: Client = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="One JSON object per line, as they are found, in no order.")
+    ] = False,
+) -> None:
+    """List who is connected, the newest first."""
+    selection = _selection(account, region, client)
+    surroundings: Surroundings = context.obj
+    with surroundings.at_work() as (use_cases, _):
+        found = use_cases.list_connections().all(selection)
+        if json:
+            for connection in found:
+                typer.echo(screen.as_json(connection))
+            return
+        connections = screen.newest_first(list(found))
+        if connections:
+            console = screen.console()
+            console.print(screen.listed(connections, use_cases.clock().now(), console))
+        typer.echo(screen.counted(len(connections)), err=True)
+
+
+@cli.command()
+def show(
+    context: typer.Context,
+    name: Id,
+    *,
+    json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+) -> None:
+    """Show all that is known of a connection."""
+    id_ = _checked(name)
+    surroundings: Surroundings = context.obj
+    with surroundings.at_work() as (use_cases, _):
+        connection = _found(id_, use_cases.get_connection()(id_))
+        if json:
+            typer.echo(screen.as_json(connection))
+        else:
+            screen.console().print(screen.shown(connection, use_cases.clock().now()))
+
+
+@cli.command()
+def close(
+    context: typer.Context,
+    name: Id,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+) -> None:
+    """Close a connection through the gateway.
+
+    The status is 0 only where it is closed then, or was gone already.
+    """
+    id_ = _checked(name)
+    surroundings: Surroundings = context.obj
+    with surroundings.at_work() as (use_cases, _):
+        connection = _found(id_, use_cases.get_connection()(id_))
+        if not yes:
+            who = f"{connection.id} of {connection.client_id} at {connection.source_ip or 'no known address'}"
+            typer.confirm(f"Close {screen.plain(who)}?", abort=True, err=True)
+        outcome = _found(id_, use_cases.hang_up()(id_))
+    sentence = screen.plain(_outcome(outcome))
+    if outcome.answer is Answer.CLOSED or outcome.forgotten:
+        typer.echo(sentence)
+    else:
+        typer.echo(sentence, err=True)
+        raise typer.Exit(1)
+
+
+@cli.command()
+def sweep(
+    context: typer.Context,
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Ask and count, remove nothing.")] = False,
+    segment: Annotated[
+        int | None, typer.Option(min=0, help="Only this segment of SWEEP_SEGMENTS, from 0.")
+    ] = None,
+    minutes: Annotated[int, typer.Option(min=1, help="Stop after so many minutes.")] = 15,
+) -> None:
+    """Ask the gateway of each connection, and remove what is gone.
+
+    The status is 1 where it did not finish.
+    """
+    surroundings: Surroundings = context.obj
+    with surroundings.at_work() as (use_cases, settings):
+        segments = settings.sweep.segments
+        if segment is not None and segment >= segments:
+            raise typer.BadParameter(f"there are {segments}, from 0.", param_hint="--segment")
+        until = use_cases.clock().now() + timedelta(minutes=minutes)
+        numbers = range(segments) if segment is None else (segment,)
+        reports = []
+        with screen.waiting("Sweeping; Ctrl-C ends it."):
+            for number in numbers:
+                report = use_cases.sweep_connections()(
+                    segment=number, of=segments, until=until, dry_run=dry_run
+                )
+                reports.append(report)
+                if not report.finished:
+                    break
+    screen.console().print(screen.summed(reports))
+    if dry_run:
+        typer.echo("That was a dry run: nothing is removed.", err=True)
+    if any(report.forbidden for report in reports):
+        typer.echo(f"The gateway refused questions. {_PERMISSION}", err=True)
+    if not report.finished:
+        why = f"the table can't be read ({report.fault})" if report.fault else "its time was up"
+        typer.echo(f"It ended in segment {report.segment}: {screen.plain(why)}.", err=True)
+        raise typer.Exit(1)
+
+
+@cli.command()
+def watch(
+    context: typer.Context,
+    *,
+    account: Account = None,
+    region: Region = None,
+    client: Client = None,
+    every: Annotated[
+        float, typer.Option(min=0.5, metavar="SECONDS", help="How often; each time reads all of it.")
+    ] = 5,
+) -> None:
+    """Show who is connected, the newest first, until Ctrl-C."""
+    selection = _selection(account, region, client)
+    surroundings: Surroundings = context.obj
+    with suppress(KeyboardInterrupt), surroundings.at_work() as (use_cases, _):
+        clock, list_connections = use_cases.clock(), use_cases.list_connections()
+        seen: tuple[list[Connection], datetime] | None = None
+        with screen.live(screen.console()) as display:
+            while True:
+                try:
+                    seen = screen.newest_first(list(list_connections.all(selection))), clock.now()
+                    line = screen.counted(len(seen[0]))
+                except StorageUnavailable as error:
+                    if seen is None:
+                        raise
+                    line = f"No answer ({error.reason}): this is the list of {seen[1]:%H:%M:%S} UTC."
+                display(seen[0], clock.now(), line)
+                surroundings.pause(every)
+
+
+def _checked(text: str) -> ConnectionId:
+    try:
+        return connection_id(text)
+    except InvalidHandshake as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _selection(account: str | None, region: str | None, client: str | None) -> Selection:
+    try:
+        return Selection(
+            AccountId(account) if account is not None else None,
+            RegionName(region) if region is not None else None,
+            ClientId(client) if client is not None else None,
+        )
+    except InvalidSelection as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _found[T](id_: ConnectionId, answer: T | None) -> T:
+    if answer is None:
+        typer.echo(f"There is no connection {screen.plain(id_)} in the list.", err=True)
+        raise typer.Exit(1)
+    return answer
+
+
+def _outcome(outcome: HungUp) -> str:
+    name = outcome.connection.id
+    match outcome.answer, outcome.forgotten:
+        case Answer.CLOSED, True:
+            return f"{name} is closed, and its row is removed."
+        case Answer.CLOSED, False:
+            return f"{name} is closed; its row could not be removed, which its disconnect or a sweep will do."
+        case Answer.GONE, True:
+            return f"{name} was gone already; its row is removed."
+    return f"{name} stays: {_WHY_IT_STAYS[outcome.answer]}"

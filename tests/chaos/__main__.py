@@ -1,0 +1,71 @@
+"""``make chaos``: ten thousand connections under fire, and then the list is compared with the truth."""
+
+import argparse
+import asyncio
+import os
+import secrets
+import signal
+import sys
+from datetime import timedelta
+
+from rich.console import Console
+
+from tests.chaos.database import Database, a_database
+from tests.chaos.figures import Outcome, show
+from tests.chaos.flaws import Flaw
+from tests.chaos.run import Options, run
+
+
+def main() -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, so that all is ended
+    console = Console(width=100)
+    options = _options()
+    _forget_the_users_aws()
+    console.print(
+        f"{options.lifecycles:,} lifecycles, {options.workers} workers, seed {options.seed}: the same seed "
+        "gives the same plan; the machine's timing is never the same."
+    )
+    try:
+        with a_database() as database:
+            outcome = asyncio.run(_stoppable(options, database))
+    except TimeoutError:
+        sys.exit(f"Not done within {options.limit} (seed {options.seed}).")
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        sys.exit(f"Ended before it was done (seed {options.seed}).")
+    show(console, outcome, options.seed)
+    sys.exit(1 if outcome.differences else 0)
+
+
+async def _stoppable(options: Options, database: Database) -> Outcome:
+    """The run, which a signal ends in order."""
+    running = asyncio.create_task(run(options, database))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
+    return await running
+
+
+def _options() -> Options:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--lifecycles", type=int, default=10_000)
+    parser.add_argument("--workers", type=int, default=8, help="processes")
+    parser.add_argument("--stops", type=int, default=3, help="of the database")
+    parser.add_argument("--seed", type=int, default=None, help="of the plan; drawn where it is not given")
+    parser.add_argument("--minutes", type=float, default=5, help="after which the run has failed")
+    parser.add_argument("--flaw", choices=list(Flaw), default="", help="a mistake that has to be found out")
+    chosen = parser.parse_args()
+    return Options(
+        seed=secrets.randbelow(1_000_000) if chosen.seed is None else chosen.seed,
+        lifecycles=chosen.lifecycles,
+        workers=chosen.workers,
+        stops=chosen.stops,
+        limit=timedelta(minutes=chosen.minutes),
+        flaw=chosen.flaw,
+    )
+
+
+def _forget_the_users_aws() -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_") and name != "AWS_CA_BUNDLE"]:
+        del os.environ[name]
+    os.environ |= {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "NO_PROXY": "127.0.0.1"}
+
+
+main()

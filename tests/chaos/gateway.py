@@ -1,0 +1,75 @@
+"""The gateway's management API (``@connections``), which answers by the truth, or fails now and then."""
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from random import Random
+from urllib.parse import unquote
+
+from tests.chaos.truth import Truth
+
+_FAILS = 0.08
+_FAULTS = (HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.INTERNAL_SERVER_ERROR, None)
+_PATH = "/@connections/"
+
+
+class ManagementApi:
+    """What it knows, its address, and its answers by status; while it is *faulty*, some are wrong."""
+
+    def __init__(self, truth: Truth, random: Random) -> None:
+        self.faulty = True
+        self.endpoint = ""
+        self.answers: Counter[int | None] = Counter()
+        self._truth = truth
+        self._random = random
+        self._lock = threading.Lock()
+
+    def status_of(self, path: str) -> HTTPStatus | None:
+        """What to answer a question about *path* with; ``None`` is to hang up."""
+        with self._lock:
+            fails = self._random.random() < _FAILS
+            fault = self._random.choice(_FAULTS)
+            if self.faulty and fails:
+                status = fault
+            elif self._truth.is_connected(unquote(path.removeprefix(_PATH))):
+                status = HTTPStatus.OK
+            else:
+                status = HTTPStatus.GONE
+            self.answers[status] += 1
+            return status
+
+
+@contextmanager
+def management_api(truth: Truth, random: Random) -> Iterator[ManagementApi]:
+    """The API on loopback while the context lasts."""
+    api = ManagementApi(truth, random)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        wbufsize = -1  # an answer goes out at once, not its head first
+        disable_nagle_algorithm = True
+
+        def do_GET(self) -> None:
+            status = api.status_of(self.path)
+            if status is None:
+                self.close_connection = True
+                return
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+            """Keep quiet: the figures say what was asked."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        api.endpoint = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield api
+        finally:
+            server.shutdown()
+            thread.join()

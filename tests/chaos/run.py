@@ -1,0 +1,117 @@
+"""A run: a plan carried out against a database, swept meanwhile, and judged at the end."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from random import Random
+
+from tests.chaos.database import Database, Table
+from tests.chaos.ending import Ending
+from tests.chaos.figures import Outcome
+from tests.chaos.gateway import ManagementApi, management_api
+from tests.chaos.plan import a_plan
+from tests.chaos.proxy import FaultyProxy, faulty_proxy
+from tests.chaos.scene import Scene
+from tests.chaos.sweeping import SEGMENTS, Sweeper, a_sweeper
+from tests.chaos.truth import Truth
+from tests.chaos.workers import running_workers
+from tests.dynamodb_local import REGION, a_client, create_table
+
+_SWEEPS_EVERY = 3.0  # seconds, one segment each
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line asks for; *flaw* is the name of one, or empty."""
+
+    seed: int
+    lifecycles: int = 10_000
+    workers: int = 8
+    stops: int = 3
+    limit: timedelta = timedelta(minutes=5)
+    flaw: str = ""
+
+
+async def run(options: Options, database: Database) -> Outcome:
+    """Carry the plan out against *database*, in a table of its own.
+
+    Raises:
+        TimeoutError: it was not done within the limit.
+    """
+    began = time.monotonic()
+    outcome, truth = Outcome(), Truth()
+    plan = a_plan(options.seed, lifecycles=options.lifecycles, stops=options.stops)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(asyncio.timeout(options.limit.total_seconds()))
+        client = a_client(f"http://127.0.0.1:{database.port}")
+        stack.callback(client.close)
+        table = Table(client, create_table(client))
+        gateway = stack.enter_context(management_api(truth, _random(options.seed, "gateway")))
+        proxy = await stack.enter_async_context(faulty_proxy(database.port, _random(options.seed, "network")))
+        sweeper = stack.enter_context(
+            a_sweeper(proxy.endpoint, table.name, gateway.endpoint, flaw=options.flaw)
+        )
+        environ = _environ(proxy.endpoint, table.name, options.flaw)
+        async with running_workers(options.workers, environ) as workers, _sweeping(sweeper, outcome):
+            scene = Scene(database, table, truth, workers, outcome)
+            await scene.play(plan, options.workers)
+        proxy.faulty = gateway.faulty = False
+        await proxy.quiet()
+        await scene.check_all()
+        _count_faults(outcome, workers.killed, proxy, gateway)
+        await Ending(table, truth, sweeper, outcome).judge()
+    outcome.figures.count("run", "seconds", round(time.monotonic() - began))
+    return outcome
+
+
+@asynccontextmanager
+async def _sweeping(sweeper: Sweeper, outcome: Outcome) -> AsyncIterator[None]:
+    """Sweep one segment after the other, under the same faults as the workers, while the context lasts."""
+    over = asyncio.Event()
+
+    async def sweep() -> None:
+        segment = 0
+        while not over.is_set():
+            report = await asyncio.to_thread(sweeper.sweep, segment)
+            outcome.figures.count("sweeps under way", "finished" if report.finished else "cut short")
+            segment = (segment + 1) % SEGMENTS
+            await asyncio.wait([ending], timeout=_SWEEPS_EVERY)
+
+    async with asyncio.TaskGroup() as group:
+        ending = group.create_task(over.wait())
+        group.create_task(sweep())
+        yield
+        over.set()
+
+
+def _random(seed: int, name: str) -> Random:
+    return Random(f"{seed} {name}")  # noqa: S311 - it is to be repeatable
+
+
+def _environ(endpoint: str, table: str, flaw: str) -> dict[str, str]:
+    return {
+        "STORE": "dynamodb",
+        "CONNECTIONS_TABLE": table,
+        "AWS_REGION": REGION,
+        "AWS_ENDPOINT_URL_DYNAMODB": endpoint,
+        "AWS_ACCESS_KEY_ID": "local",
+        "AWS_SECRET_ACCESS_KEY": "local",
+        "STORE_CONNECT_TIMEOUT_MS": "300",
+        "STORE_READ_TIMEOUT_MS": "300",
+        "STORE_ATTEMPTS": "2",
+        "CHAOS_FLAW": flaw,
+    }
+
+
+def _count_faults(outcome: Outcome, killed: int, proxy: FaultyProxy, gateway: ManagementApi) -> None:
+    figures = outcome.figures
+    figures.count("faults", "worker killed", killed)
+    for fault, number in proxy.faults.items():
+        figures.count("faults", f"connection {fault.value}", number)
+    figures.count("faults", "requests through the proxy in all", proxy.requests)
+    for status, number in gateway.answers.items():
+        told = "none, it hangs up" if status is None else str(int(status))
+        figures.count("the gateway's answers meanwhile", told, number)

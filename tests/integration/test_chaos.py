@@ -1,0 +1,49 @@
+"""A small run of `make chaos`: the list is true under fire, and a run would find out if it were not."""
+
+import asyncio
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from tests.chaos.database import Database, a_database
+from tests.chaos.figures import Outcome
+from tests.chaos.flaws import Flaw
+from tests.chaos.plan import a_plan
+from tests.chaos.run import Options, run
+
+pytestmark = pytest.mark.usefixtures("credentials")
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[Database]:
+    with a_database() as database:
+        yield database
+
+
+def a_small_run(database: Database, *, stops: int = 0, flaw: str = "") -> Outcome:
+    options = Options(seed=4, lifecycles=200, workers=4, stops=stops, limit=timedelta(minutes=1), flaw=flaw)
+    return asyncio.run(run(options, database))
+
+
+def test_after_a_round_of_sweeps_the_list_is_the_truth(database: Database) -> None:
+    outcome = a_small_run(database, stops=1)
+
+    assert outcome.differences == []
+    assert outcome.figures.of("lifecycles")["begun"] == 200
+    assert outcome.figures.of("faults")["database stopped and started"] == 1
+    assert outcome.figures.of("faults")["worker killed"] > 0
+    assert outcome.figures.of("rows at the end")["live"] > 0
+
+
+def test_a_store_that_removes_the_wrong_row_is_found_out(database: Database) -> None:
+    outcome = a_small_run(database, flaw=Flaw.REMOVES_BY_ID)
+
+    assert any(difference.startswith("missing") for difference in outcome.differences)
+
+
+def test_the_same_seed_makes_the_same_plan_and_another_seed_another() -> None:
+    plan = a_plan(4, lifecycles=200, stops=1)
+
+    assert plan == a_plan(4, lifecycles=200, stops=1)
+    assert plan != a_plan(5, lifecycles=200, stops=1)

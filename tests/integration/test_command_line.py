@@ -1,0 +1,257 @@
+"""`python -m app` as its users run it: real processes, DynamoDB Local, a management API on loopback."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pytest
+
+from app.adapters.clock import SystemClock
+from app.adapters.dynamodb import DynamoDBConnectionRegistry
+from app.domain.model import ConnectionId
+from tests.builders import a_connection
+from tests.dynamodb_local import REGION
+from tests.integration.management_api import ManagementApi, management_api, refusing
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+ROOT = Path(__file__).parent.parent.parent
+ONE, OTHER = "111111111111", "222222222222"
+KOREA, EUROPE = "ap-northeast-2", "eu-central-1"
+MINUTE = timedelta(minutes=1)
+
+
+class CommandLine:
+    """The commands as processes, and the list behind their back; what is added began a minute ago."""
+
+    def __init__(self, client: "DynamoDBClient", table: str, environ: dict[str, str]) -> None:
+        self.registry = DynamoDBConnectionRegistry(client, table)
+        self.now = SystemClock().now()
+        self._environ = environ
+
+    def add(self, *ids: str, **changes: Any) -> None:
+        began = self.now - MINUTE
+        times = {"connected_at": began, "created_at": began, "expires_at": self.now + timedelta(hours=24)}
+        for name in ids:
+            self.registry.add(a_connection(**times | changes | {"id": ConnectionId(name)}))
+
+    def run(self, *arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-m", "app", *arguments],
+            cwd=ROOT,
+            env=self._environ | environ,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    def start(self, *arguments: str, stdout: int) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [sys.executable, "-m", "app", *arguments],
+            cwd=ROOT,
+            env=self._environ,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def listed(self, *options: str) -> list[str]:
+        """The ids that ``ls --json`` lists, sorted."""
+        result = self.run("ls", "--json", *options)
+        assert (result.returncode, result.stderr) == (0, "")
+        return sorted(json.loads(line)["connectionId"] for line in result.stdout.splitlines())
+
+
+@pytest.fixture
+def gateway() -> Iterator[ManagementApi]:
+    with management_api() as api:
+        yield api
+
+
+@pytest.fixture
+def command_line(
+    dynamodb_local: str, dynamodb: "DynamoDBClient", table: str, gateway: ManagementApi, tmp_path: Path
+) -> CommandLine:
+    environ = {
+        "PATH": os.environ["PATH"],
+        "AWS_CONFIG_FILE": str(tmp_path / "no-config"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "no-credentials"),
+        "CONNECTIONS_TABLE": table,
+        "AWS_REGION": REGION,
+        "AWS_ACCESS_KEY_ID": "local",
+        "AWS_SECRET_ACCESS_KEY": "local",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_ENDPOINT_URL_DYNAMODB": dynamodb_local,
+        "AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI": gateway.endpoint,
+    }
+    return CommandLine(dynamodb, table, environ)
+
+
+def test_everything_live_is_listed_over_all_pages_and_nothing_else(command_line: CommandLine) -> None:
+    live = [f"live-{number:03}" for number in range(130)]  # a page has 100
+    now = command_line.now
+    command_line.add(*live)
+    command_line.add("past-its-ttl", expires_at=now - MINUTE)
+    command_line.add("past-2-hours", connected_at=now - timedelta(hours=2))
+    command_line.add("past-2-hours-by-our-clock", connected_at=None, created_at=now - timedelta(hours=2))
+    command_line.registry.mark_closed(
+        ConnectionId("closed"), connected_at=now - MINUTE, closed_at=now, until=now + 10 * MINUTE
+    )
+
+    assert command_line.listed() == live
+
+
+def test_each_filter_finds_its_own(command_line: CommandLine) -> None:
+    command_line.add("c-1", account=ONE, region=KOREA, client_id="wall-1")
+    command_line.add("c-2", account=ONE, region=EUROPE, client_id="wall-2")
+    command_line.add("c-3", account=OTHER, region=EUROPE, client_id="wall-2")
+    command_line.add("c-4", account=ONE, region="", client_id="unknown")
+    command_line.add("past-its-ttl", account=ONE, client_id="wall-2", expires_at=command_line.now - MINUTE)
+
+    assert command_line.listed("--account", ONE) == ["c-1", "c-2", "c-4"]
+    assert command_line.listed("--account", ONE, "--region", EUROPE) == ["c-2"]
+    assert command_line.listed("--client", "wall-2") == ["c-2", "c-3"]
+    assert command_line.listed("--client", "unknown") == ["c-4"]
+
+
+def test_the_list_in_a_pipe_is_plain_text(command_line: CommandLine) -> None:
+    command_line.add("c-1", client_id="wall-1")
+
+    result = command_line.run("ls")
+
+    assert [line.split() for line in result.stdout.splitlines()] == [
+        ["connectionId", "clientId", "account", "region", "sourceIp", "for"],
+        ["c-1", "wall-1", "123456789012", "ap-northeast-2", "203.0.113.24", result.stdout.split()[-1]],
+    ]
+
+
+def test_all_that_is_known_of_one_is_shown(command_line: CommandLine) -> None:
+    command_line.add("JKJcXeXAmPl3AbC=", client_id="wall-1")
+
+    shown = command_line.run("show", "JKJcXeXAmPl3AbC=", "--json")
+
+    assert json.loads(shown.stdout)["clientId"] == "wall-1"
+    assert "principalId  " in command_line.run("show", "JKJcXeXAmPl3AbC=").stdout
+
+
+def test_a_connection_is_closed_through_the_gateway(
+    command_line: CommandLine, gateway: ManagementApi
+) -> None:
+    command_line.add("JKJcXeXAmPl3AbC=", "c-2")
+
+    result = command_line.run("close", "--yes", "JKJcXeXAmPl3AbC=")
+
+    assert (result.returncode, result.stderr) == (0, "")
+    assert [(request.method, request.connection_id) for request in gateway.requests] == [
+        ("DELETE", "JKJcXeXAmPl3AbC=")
+    ]
+    assert command_line.listed() == ["c-2"]
+
+
+def test_nothing_is_closed_where_nobody_can_be_asked(
+    command_line: CommandLine, gateway: ManagementApi
+) -> None:
+    command_line.add("c-1")
+
+    assert command_line.run("close", "c-1").returncode == 1
+    assert gateway.requests == []
+
+
+def test_a_sweep_removes_what_the_gateway_does_not_have(
+    command_line: CommandLine, gateway: ManagementApi
+) -> None:
+    command_line.add("alive", "gone")
+    gateway.says["gone"] = refusing(410)
+
+    dry = command_line.run("sweep", "--dry-run", SWEEP_SEGMENTS="3")
+    before = command_line.listed()
+    real = command_line.run("sweep", SWEEP_SEGMENTS="3")
+
+    assert (dry.returncode, real.returncode) == (0, 0)
+    assert dry.stdout == real.stdout
+    assert before == ["alive", "gone"]
+    assert command_line.listed() == ["alive"]
+
+
+def test_ctrl_c_ends_the_watch_in_peace(command_line: CommandLine) -> None:
+    command_line.add("c-1")
+
+    with command_line.start("watch", stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        while (line := process.stdout.readline()) and line != "1 connection.\n":
+            pass
+        process.send_signal(signal.SIGINT)
+        _, complaint = process.communicate(timeout=60)
+
+    assert (process.returncode, complaint) == (0, "")
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_a_reader_that_has_seen_enough_is_no_fault(
+    command_line: CommandLine, options: tuple[str, ...]
+) -> None:
+    command_line.add("c-1")
+    reader, writer = os.pipe()
+    os.close(reader)
+
+    with command_line.start("ls", *options, stdout=writer) as process:
+        os.close(writer)
+        _, complaint = process.communicate(timeout=60)
+
+    assert "Traceback" not in complaint
+
+
+@pytest.mark.parametrize(
+    ("environ", "sentence"),
+    [
+        ({"CONNECTIONS_TABLE": "Nothing"}, "There is no table Nothing there: "),
+        ({"CONNECTIONS_TABLE": ""}, "CONNECTIONS_TABLE is missing: "),
+        ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "There are no AWS credentials "),
+        ({"AWS_PROFILE": "on-call"}, "The config profile (on-call) could not be found"),
+        ({"AWS_REGION": ""}, "AWS_REGION is missing: "),
+        (
+            {"AWS_ENDPOINT_URL_DYNAMODB": "http://127.0.0.1:9", "STORE_ATTEMPTS": "1"},  # the discard port
+            "The table ",
+        ),
+    ],
+    ids=lambda it: "-".join(it) if isinstance(it, dict) else "",
+)
+def test_what_the_user_can_mend_is_one_sentence(
+    command_line: CommandLine, tmp_path: Path, environ: dict[str, str], sentence: str
+) -> None:
+    nothing = {
+        "AWS_CONFIG_FILE": str(tmp_path / "config"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "c"),
+    }
+
+    result = command_line.run("ls", **nothing | environ)
+
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith(sentence)
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_table_without_the_indexes_is_told(command_line: CommandLine, dynamodb: "DynamoDBClient") -> None:
+    old_table = f"before-indexes-{uuid4().hex}"
+    dynamodb.create_table(
+        TableName=old_table,
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[{"AttributeName": "connectionId", "AttributeType": "S"}],
+        KeySchema=[{"AttributeName": "connectionId", "KeyType": "HASH"}],
+    )
+
+    result = command_line.run("--table", old_table, "ls", "--client", "wall-1")
+
+    assert result.returncode == 1
+    assert "lacks an index for that" in result.stderr

@@ -1,0 +1,447 @@
+"""The gateway adapter: whom it asks, how, and what it makes of each answer, over real sockets."""
+
+import socket
+import ssl
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import boto3
+import pytest
+import trustme
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.config import Config
+from botocore.credentials import Credentials
+
+from app.adapters.dynamodb import DynamoDBConnectionRegistry
+from app.adapters.gateway import ManagementApiGateway
+from app.domain.model import Connection, ConnectionId
+from app.domain.sweep import SweepConnections
+from app.domain.upkeep import Answer
+from tests.builders import NOON, FixedClock, a_connection
+from tests.integration.management_api import (
+    STAGE,
+    ManagementApi,
+    Request,
+    Say,
+    breaking_off,
+    hanging_up,
+    management_api,
+    refusing,
+    saying,
+)
+from tests.peer import always_saying, peer, request_from
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+GRACE = timedelta(seconds=30)
+REGION = "eu-central-1"
+AWS_ID = "JKJcXeXAmPl3AbC="
+OWN_DOMAIN = f"a1b2c3d4e5.execute-api.{REGION}.amazonaws.com"
+
+GONE = b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n"
+GIVES_CREDENTIALS_ONCE = """
+import json, pathlib
+pathlib.Path(__file__ + ".asked").touch(exist_ok=False)
+over = "2020-01-01T00:00:00Z"
+print(json.dumps({"Version": 1, "AccessKeyId": "a", "SecretAccessKey": "s", "Expiration": over}))
+"""
+
+pytestmark = pytest.mark.usefixtures("credentials")
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of the proxies of whoever runs the tests."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.fixture
+def api() -> Iterator[ManagementApi]:
+    with management_api() as api:
+        yield api
+
+
+@pytest.fixture
+def gateway(api: ManagementApi) -> ManagementApiGateway:
+    return a_gateway(endpoint=api.endpoint)
+
+
+def a_gateway(**changes: Any) -> ManagementApiGateway:
+    short = {"connect_timeout": timedelta(seconds=1), "read_timeout": timedelta(milliseconds=300)}
+    return ManagementApiGateway(**{"region": REGION} | short | changes)
+
+
+def called(name: str = AWS_ID, **changes: Any) -> Connection:
+    return a_connection(**{"id": ConnectionId(name)} | changes)
+
+
+def test_a_connection_that_the_gateway_knows_is_alive(gateway: ManagementApiGateway) -> None:
+    assert gateway.ask(called()) is Answer.ALIVE
+
+
+def test_a_connection_that_the_gateway_ends_is_closed(
+    gateway: ManagementApiGateway, api: ManagementApi
+) -> None:
+    assert gateway.close(called()) is Answer.CLOSED
+    assert [request.method for request in api.requests] == ["DELETE"]
+
+
+@pytest.mark.parametrize(
+    ("say", "answer"),
+    [
+        (refusing(410, "GoneException"), Answer.GONE),
+        (refusing(410), Answer.GONE),
+        (saying(410, b""), Answer.GONE),
+        (refusing(403, "ForbiddenException"), Answer.FORBIDDEN),
+        (refusing(401), Answer.FORBIDDEN),
+        (refusing(429, "LimitExceededException", Retry_After="30"), Answer.THROTTLED),
+        (refusing(404), Answer.FAILED),
+        (refusing(400, "BadRequestException"), Answer.FAILED),
+        (refusing(500, "InternalServerError"), Answer.FAILED),
+        (refusing(503, None, Retry_After="30"), Answer.FAILED),
+        (saying(599, b""), Answer.FAILED),
+        (saying(302, b"", Location="/elsewhere"), Answer.FAILED),
+        (saying(200, b"<html>Log in to the network", Content_Type="text/html"), Answer.ALIVE),
+    ],
+)
+def test_an_answer_is_judged_by_its_status_alone_and_not_asked_for_again(
+    gateway: ManagementApiGateway, api: ManagementApi, say: Say, answer: Answer
+) -> None:
+    api.says[AWS_ID] = say
+
+    assert gateway.ask(called()) is answer
+    assert len(api.requests) == 1
+
+
+@pytest.mark.parametrize("say", [hanging_up, breaking_off])
+def test_an_answer_that_breaks_off_is_asked_for_once_more(
+    gateway: ManagementApiGateway, api: ManagementApi, say: Say
+) -> None:
+    api.says[AWS_ID] = say
+
+    assert gateway.ask(called()) is Answer.FAILED
+    assert len(api.requests) == 2
+
+
+def test_a_connection_that_was_kept_and_has_ended_since_costs_no_answer() -> None:
+    def answer_once(connection: socket.socket) -> None:
+        request_from(connection)
+        connection.sendall(GONE)
+        request_from(connection)
+
+    with peer(answer_once, always_saying(GONE)) as other:
+        gateway = a_gateway(endpoint=f"http://{other.host}:{other.port}")
+
+        answers = [gateway.ask(called()) for _ in range(3)]
+
+    assert answers == [Answer.GONE] * 3
+    assert other.connections == 2
+
+
+@pytest.mark.parametrize(
+    ("say", "answer"),
+    [
+        (refusing(410), Answer.GONE),
+        (refusing(403), Answer.FORBIDDEN),
+        (refusing(429), Answer.THROTTLED),
+        (refusing(500), Answer.FAILED),
+    ],
+)
+def test_a_close_that_is_refused_says_why(
+    gateway: ManagementApiGateway, api: ManagementApi, say: Say, answer: Answer
+) -> None:
+    api.says[AWS_ID] = say
+
+    assert gateway.close(called()) is answer
+
+
+def test_a_gateway_that_says_nothing_in_time_has_failed(
+    gateway: ManagementApiGateway, api: ManagementApi
+) -> None:
+    api.says[AWS_ID] = api.silent
+    began = time.monotonic()
+
+    assert gateway.ask(called()) is Answer.FAILED
+    assert time.monotonic() - began < 0.9  # its read time-out is 0.3 s, that to connect is no part of it
+
+
+def test_where_nobody_listens_it_has_failed() -> None:
+    assert a_gateway(endpoint="http://127.0.0.1:9").ask(called()) is Answer.FAILED
+
+
+@pytest.mark.parametrize("name", [AWS_ID, "a/b+c?d#e%20 é", "~._-"])
+def test_the_request_is_the_sdks_own_to_the_byte(
+    gateway: ManagementApiGateway, api: ManagementApi, name: str
+) -> None:
+    sdk = boto3.session.Session().client(
+        "apigatewaymanagementapi",
+        region_name=REGION,
+        endpoint_url=api.endpoint,
+        config=Config(retries={"total_max_attempts": 1}),
+    )
+    sdk.get_connection(ConnectionId=name)
+    sdk.close()
+
+    gateway.ask(called(name))
+
+    theirs, ours = api.requests
+    assert (ours.method, ours.path) == (theirs.method, theirs.path)
+    assert ours.connection_id == name
+    for request in (theirs, ours):
+        assert _signature(request, api.endpoint) in request.headers["Authorization"]
+
+
+def test_a_session_token_goes_with_the_request(api: ManagementApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "token")
+
+    a_gateway(endpoint=api.endpoint).ask(called())
+
+    assert api.requests[0].headers["X-Amz-Security-Token"] == "token"
+
+
+def test_an_endpoint_that_is_given_is_asked_as_it_is_about_every_connection(
+    gateway: ManagementApiGateway, api: ManagementApi
+) -> None:
+    for connection in (called(), called(api_id=None, domain_name=None, stage=None)):
+        assert gateway.ask(connection) is Answer.ALIVE
+
+    assert {request.path for request in api.requests} == {f"{STAGE}/@connections/JKJcXeXAmPl3AbC%3D"}
+
+
+def test_a_slash_at_the_end_of_the_endpoint_changes_nothing(api: ManagementApi) -> None:
+    a_gateway(endpoint=f"{api.endpoint}/").ask(called())
+
+    assert api.requests[0].path == f"{STAGE}/@connections/JKJcXeXAmPl3AbC%3D"
+
+
+def test_a_sweep_of_a_table_leaves_whoever_is_connected(
+    gateway: ManagementApiGateway, api: ManagementApi, dynamodb: "DynamoDBClient", table: str
+) -> None:
+    registry = DynamoDBConnectionRegistry(dynamodb, table)
+    for name in ("here", "gone", "replaced", "forbidden"):
+        registry.add(called(name))
+    newer = called("replaced", connected_at=NOON + timedelta(seconds=1))
+    api.says |= {"gone": refusing(410), "forbidden": refusing(403)}
+
+    def gone_and_replaced(request: BaseHTTPRequestHandler) -> None:
+        registry.add(newer)
+        refusing(410)(request)
+
+    api.says["replaced"] = gone_and_replaced
+    sweep = SweepConnections(
+        registry, gateway, FixedClock(NOON + timedelta(minutes=10)), GRACE, concurrency=4, pace=lambda: None
+    )
+
+    report = sweep(segment=0, of=1, until=NOON + timedelta(hours=1))
+
+    assert {it.id for it in registry.segment(0, 1) if isinstance(it, Connection)} == {
+        "here",
+        "replaced",
+        "forbidden",
+    }
+    assert registry.get(newer.id) == newer
+    assert (report.alive, report.gone, report.forbidden, report.changed_meanwhile) == (1, 1, 1, 1)
+
+
+def test_many_threads_ask_over_connections_that_are_kept(
+    gateway: ManagementApiGateway, api: ManagementApi
+) -> None:
+    api.says["c-7"] = refusing(410)
+    connections = [called(f"c-{number}") for number in range(200)]
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(gateway.ask, connections))
+
+    assert answers == [Answer.GONE if it.id == "c-7" else Answer.ALIVE for it in connections]
+
+
+def test_without_credentials_nobody_is_asked(
+    api: ManagementApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "BOTO_CONFIG"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+
+    assert a_gateway(endpoint=api.endpoint).ask(called()) is Answer.FORBIDDEN
+    assert api.requests == []
+
+
+def test_credentials_that_ran_out_and_are_not_renewed_are_as_good_as_none(
+    api: ManagementApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    once = tmp_path / "once.py"
+    once.write_text(GIVES_CREDENTIALS_ONCE)
+    config = tmp_path / "config"
+    config.write_text(f"[default]\ncredential_process = {sys.executable} {once}\n")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+
+    assert a_gateway(endpoint=api.endpoint).ask(called()) is Answer.FORBIDDEN
+    assert api.requests == []
+
+
+class Aws:
+    """All of AWS's hosts, behind a proxy on loopback: which one was asked, and how."""
+
+    def __init__(self, authority: trustme.CA) -> None:
+        self._authority = authority
+        self.proxy_authorization: list[str] = []
+        self.asked: list[tuple[str, str, str]] = []
+        """Host, path, and the scope of the signature."""
+
+    def talk(self, connection: socket.socket) -> None:
+        head = request_from(connection).decode()
+        host = head.split()[1].removesuffix(":443")
+        self.proxy_authorization += [
+            line for line in head.splitlines() if line.startswith("Proxy-Authorization")
+        ]
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        self.serve(connection, host)
+
+    def serve(self, connection: socket.socket, host: str = "localhost") -> None:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._authority.issue_cert(host).configure_cert(tls)
+        with tls.wrap_socket(connection, server_side=True) as ready:
+            request = request_from(ready).decode()
+            scope = request.partition("Credential=local/")[2].partition(",")[0]
+            self.asked.append((host, request.split()[1], scope))
+            ready.sendall(GONE)
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def aws(authority: trustme.CA, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Aws]:
+    bundle = tmp_path / "authority.pem"
+    authority.cert_pem.write_to_path(bundle)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle))
+    aws = Aws(authority)
+    with peer(aws.talk) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://user:password@{proxy.host}:{proxy.port}")
+        yield aws
+
+
+@pytest.mark.parametrize(
+    ("row", "ours", "host", "region"),
+    [
+        ({"domain_name": OWN_DOMAIN}, "us-east-1", OWN_DOMAIN, REGION),
+        (
+            {"domain_name": "abc.execute-api.cn-north-1.amazonaws.com.cn"},
+            REGION,
+            "abc.execute-api.cn-north-1.amazonaws.com.cn",
+            "cn-north-1",
+        ),
+        ({"domain_name": "ws.example.com"}, REGION, OWN_DOMAIN, REGION),
+        ({"domain_name": None}, REGION, OWN_DOMAIN, REGION),
+        (
+            {"domain_name": None},
+            "cn-north-1",
+            "a1b2c3d4e5.execute-api.cn-north-1.amazonaws.com.cn",
+            "cn-north-1",
+        ),
+        # of the right shape, and yet no host of AWS's
+        ({"domain_name": f"abc.execute-api.{REGION}.evil.example"}, REGION, OWN_DOMAIN, REGION),
+        ({"domain_name": f"abc.execute-api.{REGION}.amazonaws.com.evil.example"}, REGION, OWN_DOMAIN, REGION),
+        ({"domain_name": f"evil.example/{OWN_DOMAIN}"}, REGION, OWN_DOMAIN, REGION),
+        ({"domain_name": f"{OWN_DOMAIN}\n"}, REGION, OWN_DOMAIN, REGION),
+        ({"domain_name": "abc.execute-api.eu-central-1.amazonaws.com.cn"}, REGION, OWN_DOMAIN, REGION),
+    ],
+)
+def test_a_connection_is_asked_about_at_its_own_api(
+    aws: Aws, row: dict[str, Any], ours: str, host: str, region: str
+) -> None:
+    answer = a_gateway(region=ours).ask(called(**{"region": "ap-northeast-2"} | row))
+
+    assert answer is Answer.GONE
+    ((asked, path, scope),) = aws.asked
+    assert (asked, path) == (host, "/prod/@connections/JKJcXeXAmPl3AbC%3D")
+    assert scope.split("/")[1:] == [region, "execute-api", "aws4_request"]
+
+
+def test_a_proxy_is_told_who_asks(aws: Aws) -> None:
+    a_gateway().ask(called())
+
+    assert aws.proxy_authorization == ["Proxy-Authorization: Basic dXNlcjpwYXNzd29yZA=="]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"stage": None},
+        {"stage": "prod/../admin"},
+        {"domain_name": None, "api_id": None},
+        {"domain_name": "ws.example.com", "api_id": "evil.example/"},
+    ],
+)
+def test_a_row_that_does_not_tell_where_to_ask_is_asked_about_nowhere(aws: Aws, row: dict[str, Any]) -> None:
+    assert a_gateway().ask(called(**row)) is Answer.FAILED
+    assert aws.asked == []
+
+
+def test_a_host_that_nobody_vouches_for_is_told_nothing(
+    aws: Aws, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.pem"
+    trustme.CA().cert_pem.write_to_path(other)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(other))
+
+    assert a_gateway().ask(called()) is Answer.FAILED
+    assert aws.asked == []
+
+
+def test_without_a_bundle_of_ones_own_the_sdks_is_trusted(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_CA_BUNDLE")
+
+    assert a_gateway().ask(called()) is Answer.FAILED
+    assert aws.asked == []
+
+
+def test_a_name_that_the_environment_excepts_goes_past_its_proxy(
+    aws: Aws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "localhost")
+
+    with peer(aws.serve) as host:
+        answer = a_gateway(endpoint=f"https://localhost:{host.port}/prod").ask(called())
+
+    assert answer is Answer.GONE
+    assert aws.proxy_authorization == []
+
+
+def test_an_endpoint_without_tls_is_near_and_needs_no_proxy(
+    gateway: ManagementApiGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+
+    assert gateway.ask(called()) is Answer.ALIVE
+
+
+def test_what_is_no_http_has_failed() -> None:
+    with peer(always_saying(b"SSH-2.0-OpenSSH_9.9\r\n\r\n")) as other:
+        assert a_gateway(endpoint=f"http://{other.host}:{other.port}").ask(called()) is Answer.FAILED
+
+
+def _signature(request: Request, endpoint: str) -> str:
+    """The signature of what came over the wire, by the SDK's signer."""
+    host = urlsplit(endpoint).netloc
+    signer = SigV4Auth(Credentials("local", "local"), "execute-api", REGION)
+    signed = AWSRequest(request.method, f"http://{host}{request.path}")
+    signed.context["timestamp"] = request.headers["X-Amz-Date"]
+    signed.headers["X-Amz-Date"] = request.headers["X-Amz-Date"]
+    return signer.signature(signer.string_to_sign(signed, signer.canonical_request(signed)), signed)

@@ -1,0 +1,747 @@
+"""The command line, on fakes: what it prints, what it does, and what it says where something is amiss."""
+
+import json
+import re
+import runpy
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    NoCredentialsError,
+    ParamValidationError,
+    ProfileNotFound,
+)
+from typer.testing import CliRunner, Result
+
+from app.adapters.memory import MemoryConnectionStore
+from app.domain.errors import StorageUnavailable
+from app.domain.listing import GetConnection, HangUp, ListConnections
+from app.domain.model import Connection, ConnectionId
+from app.domain.sweep import SweepConnections
+from app.domain.upkeep import Answer, Entry, Page, Selection
+from app.entrypoints.command_line import cli
+from app.entrypoints.command_line.surroundings import Surroundings
+from app.settings import Settings
+from tests.builders import NOON, FixedClock, a_bare_connection, a_connection
+from tests.unit.test_listing import AnsweringGateway
+
+GRACE = timedelta(seconds=30)
+HOSTILE = "[red]\x1b[31m\x07\x9b\u202e\x7f\nx[/red]"
+UNAVAILABLE = StorageUnavailable("ReadTimeoutError", outcome_unknown=False)
+
+
+class FailingRegistry(MemoryConnectionStore):
+    """A registry that raises *error* for every reading, once it is set."""
+
+    error: Exception | None = None
+
+    def page(self, selection: Selection, after: str | None = None) -> Page:
+        self._fail()
+        return super().page(selection, after)
+
+    def segment(self, number: int, of: int) -> Iterator[Entry]:
+        self._fail()
+        yield from super().segment(number, of)
+
+    def _fail(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+
+class UnforgettingRegistry(FailingRegistry):
+    """A registry that does not confirm that it forgot."""
+
+    def forget(self, entry: Entry) -> bool:
+        raise UNAVAILABLE
+
+
+class SlowGateway(AnsweringGateway):
+    """Gateway by whose every answer an hour goes by."""
+
+    def __init__(self, clock: FixedClock) -> None:
+        super().__init__(Answer.ALIVE)
+        self._clock = clock
+
+    def ask(self, connection: Connection) -> Answer:
+        self._clock.advance(timedelta(hours=1))
+        return self.answer
+
+
+class Desk:
+    """The use cases of the person on call, on fakes, a minute past noon; and the commands, to be run."""
+
+    def __init__(self) -> None:
+        self.registry = FailingRegistry(page_size=2)
+        self.gateway = AnsweringGateway(Answer.CLOSED)
+        self.time = FixedClock(NOON + timedelta(minutes=1))
+        self.settings: Settings | None = None
+        self.pauses: list[float] = []
+        self.between: list[Callable[[], None]] = []
+        """What happens while ``watch`` pauses, one after the other; then Ctrl-C is pressed."""
+
+    def run(self, *arguments: str, answer: str | None = None) -> Result:
+        surroundings = Surroundings(build=self._build, pause=self._pause)
+        return CliRunner().invoke(cli, arguments, obj=surroundings, input=answer, prog_name="app")
+
+    def add(self, *ids: str, **changes: Any) -> None:
+        for name in ids:
+            self.registry.add(a_connection(id=ConnectionId(name), **changes))
+
+    def clock(self) -> FixedClock:
+        return self.time
+
+    def list_connections(self) -> ListConnections:
+        return ListConnections(self.registry, self.time)
+
+    def get_connection(self) -> GetConnection:
+        return GetConnection(self.registry, self.time)
+
+    def hang_up(self) -> HangUp:
+        return HangUp(self.registry, self.gateway, self.time, GRACE)
+
+    def sweep_connections(self) -> SweepConnections:
+        return SweepConnections(self.registry, self.gateway, self.time, GRACE, 1, lambda: None)
+
+    def _build(self, settings: Settings) -> "Desk":
+        self.settings = settings
+        return self
+
+    def _pause(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        if not self.between:
+            raise KeyboardInterrupt
+        self.between.pop(0)()
+
+
+@pytest.fixture
+def environment(credentials: None, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """A table and a region, and no terminal, whatever the machine's own say."""
+    for name in ("STORE", "SWEEP_SEGMENTS", "COLUMNS", "LINES", "FORCE_COLOR", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("CONNECTIONS_TABLE", "Connections")
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "no-such-file")
+    return monkeypatch
+
+
+@pytest.fixture
+def desk(environment: pytest.MonkeyPatch) -> Desk:
+    return Desk()
+
+
+@pytest.fixture
+def terminal(environment: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """A window of 80 columns and 6 lines."""
+    environment.setenv("FORCE_COLOR", "1")
+    environment.setenv("TERM", "xterm")
+    environment.setenv("COLUMNS", "80")
+    environment.setenv("LINES", "6")
+    return environment
+
+
+def lines(text: str) -> list[str]:
+    return [line.rstrip() for line in text.splitlines()]
+
+
+def mark(desk: Desk, name: str) -> None:
+    desk.registry.mark_closed(
+        ConnectionId(name), connected_at=NOON, closed_at=NOON, until=NOON + timedelta(minutes=10)
+    )
+
+
+def test_ls_lists_who_is_connected_the_newest_first(desk: Desk) -> None:
+    desk.add("c-1", client_id="wall-1", source_ip="203.0.113.7")
+    desk.add("c-2", client_id="wall-2", connected_at=NOON + timedelta(seconds=50))
+    desk.add("c-3", client_id="wall-3", connected_at=NOON - timedelta(minutes=62), account="", region="")
+
+    result = desk.run("ls")
+
+    assert result.exit_code == 0
+    assert lines(result.stdout) == [
+        "connectionId clientId account      region         sourceIp       for",
+        "c-2          wall-2   123456789012 ap-northeast-2 203.0.113.24   10s",
+        "c-1          wall-1   123456789012 ap-northeast-2 203.0.113.7  1m00s",
+        "c-3          wall-3                               203.0.113.24 1h03m",
+    ]
+    assert result.stderr == "3 connections.\n"
+
+
+def test_ls_leaves_out_what_is_over(desk: Desk) -> None:
+    desk.add("past-its-ttl", expires_at=NOON)
+    desk.add("past-2-hours", connected_at=NOON - timedelta(hours=2))
+    mark(desk, "closed")
+
+    result = desk.run("ls")
+
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == "Nobody is connected.\n"
+
+
+def test_ls_filters_by_account_region_and_client(desk: Desk) -> None:
+    desk.add("c-1", account="111111111111", region="us-east-1", client_id="wall-1")
+    desk.add("c-2", account="111111111111", region="eu-central-1", client_id="wall-2")
+    desk.add("c-3", account="222222222222", region="eu-central-1", client_id="wall-2")
+
+    def found(*options: str) -> list[str]:
+        return [
+            json.loads(line)["connectionId"]
+            for line in desk.run("ls", "--json", *options).stdout.splitlines()
+        ]
+
+    assert found() == ["c-1", "c-2", "c-3"]
+    assert found("--account", "111111111111") == ["c-1", "c-2"]
+    assert found("--account", "111111111111", "--region", "eu-central-1") == ["c-2"]
+    assert found("--client", "wall-2") == ["c-2", "c-3"]
+    assert found("--client", "wall-9") == []
+
+
+def test_json_is_the_row_one_object_a_line(desk: Desk) -> None:
+    desk.registry.add(a_connection(id=ConnectionId("c-1")))
+    desk.registry.add(replace(a_bare_connection(), id=ConnectionId("c-2")))
+
+    result = desk.run("ls", "--json")
+
+    assert [json.loads(line) for line in result.stdout.splitlines()] == [
+        {
+            "connectionId": "c-1",
+            "clientId": "dashboard-7",
+            "account": "123456789012",
+            "region": "ap-northeast-2",
+            "sourceIp": "203.0.113.24",
+            "createdAt": 1795262400123,
+            "ttl": 1795348800,
+            "connectedAt": 1795262400000,
+            "userAgent": "Mozilla/5.0",
+            "apiId": "a1b2c3d4e5",
+            "domainName": "ws.example.com",
+            "stage": "prod",
+            "principalId": "user-42",
+            "attributes": {"appVersion": "2.7"},
+        },
+        {
+            "connectionId": "c-2",
+            "clientId": "unknown",
+            "account": "",
+            "region": "",
+            "sourceIp": "",
+            "createdAt": 1795262400000,
+            "ttl": 1795348800,
+        },
+    ]
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize("command", [("ls",), ("ls", "--json"), ("show", "c-1"), ("show", "c-1", "--json")])
+def test_nothing_that_steers_a_terminal_reaches_it(desk: Desk, command: tuple[str, ...]) -> None:
+    desk.add("c-1", client_id=HOSTILE, user_agent=HOSTILE, attributes={HOSTILE: HOSTILE})
+
+    result = desk.run(*command)
+
+    assert "[red]" in result.stdout
+    assert all(character.isprintable() for character in result.stdout.replace("\n", ""))
+
+
+def test_what_a_client_is_called_is_told_as_it_is(desk: Desk) -> None:
+    desk.add("c-1", client_id="벽-3 [bold]:smile: \ud800")
+
+    assert "벽-3 [bold]:smile: \\ud800" in desk.run("ls").stdout
+    assert json.loads(desk.run("show", "c-1", "--json").stdout)["clientId"] == "벽-3 [bold]:smile: \ud800"
+
+
+def test_a_value_of_any_length_is_one_line_of_the_list(desk: Desk) -> None:
+    desk.add("c-1", client_id="w" * 10_000)
+    desk.add("c-2")
+
+    _, first, second = lines(desk.run("ls").stdout)
+
+    assert len(first) == len(second) < 250
+    assert second.split()[2:4] == first.split()[2:4] == ["123456789012", "ap-northeast-2"]
+
+
+@pytest.mark.usefixtures("terminal")
+def test_a_window_shows_the_id_whole_and_every_column(desk: Desk) -> None:
+    desk.add("JKJaXeXAmPl3AbC=", client_id="wall 3 " * 30, region="eu-central-1")
+
+    heading, row = lines(re.sub(r"\x1b\[[0-9;]*m", "", desk.run("ls").stdout))
+
+    assert heading.split() == ["connectionId", "clientId", "account", "region", "sourceIp", "for"]
+    assert row == "JKJaXeXAmPl3AbC= wall 3 wall 3 wal… 123456789012 eu-central-1 203.0.113.24 1m00s"
+
+
+def test_show_tells_all_that_is_known(desk: Desk) -> None:
+    desk.add("c-1")
+
+    result = desk.run("show", "c-1")
+
+    assert result.exit_code == 0
+    assert lines(result.stdout) == [
+        "connectionId           c-1",
+        "clientId               dashboard-7",
+        "account                123456789012",
+        "region                 ap-northeast-2",
+        "sourceIp               203.0.113.24",
+        "connectedAt            2026-11-21T12:00:00.000Z (1m00s ago)",
+        "createdAt              2026-11-21T12:00:00.123Z (59s ago)",
+        "ttl                    2026-11-22T12:00:00.000Z (in 23h59m)",
+        "userAgent              Mozilla/5.0",
+        "apiId                  a1b2c3d4e5",
+        "domainName             ws.example.com",
+        "stage                  prod",
+        "principalId            user-42",
+        "attributes.appVersion  2.7",
+    ]
+
+
+def test_show_says_what_is_unknown_of_a_bare_row(desk: Desk) -> None:
+    desk.registry.add(a_bare_connection())
+
+    assert "connectedAt   unknown" in lines(desk.run("show", "c-1").stdout)
+
+
+@pytest.mark.parametrize("command", ["show", "close"])
+def test_an_unknown_id_is_told(desk: Desk, command: str) -> None:
+    desk.add("c-1", expires_at=NOON)
+
+    result = desk.run(command, "c-1")
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "There is no connection c-1 in the list.\n"
+
+
+def test_an_id_may_begin_with_a_hyphen(desk: Desk) -> None:
+    desk.add("-c=")
+
+    assert desk.run("show", "--json", "--", "-c=").exit_code == 0
+
+
+@pytest.mark.parametrize("command", ["show", "close"])
+@pytest.mark.parametrize("name", ["", "\x1b[2J", "c" * 129])
+def test_what_can_be_no_id_is_wrong_usage(desk: Desk, command: str, name: str) -> None:
+    result = desk.run(command, name)
+
+    assert result.exit_code == 2
+    assert "connectionId must be 1 to 128 characters without control characters." in result.stderr
+
+
+def test_close_asks_closes_and_removes(desk: Desk) -> None:
+    desk.add("c-1", client_id="wall\x1b[2J")
+
+    result = desk.run("close", "c-1", answer="y\n")
+
+    assert result.exit_code == 0
+    assert result.stderr.startswith("Close c-1 of wall\\x1b[2J at 203.0.113.24? [y/N]:")
+    assert result.stdout.splitlines()[-1] == "c-1 is closed, and its row is removed."
+    assert [it.id for it in desk.gateway.closed] == ["c-1"]
+    assert desk.registry.get(ConnectionId("c-1")) is None
+
+
+@pytest.mark.parametrize("answer", ["n\n", ""], ids=["no", "no answer"])
+def test_close_does_nothing_without_a_yes(desk: Desk, answer: str) -> None:
+    desk.add("c-1", source_ip="")
+
+    result = desk.run("close", "c-1", answer=answer)
+
+    assert result.exit_code == 1
+    assert "at no known address?" in result.stderr
+    assert desk.gateway.closed == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "age", "status", "sentence"),
+    [
+        (Answer.CLOSED, 60, 0, "c-1 is closed, and its row is removed."),
+        (Answer.GONE, 60, 0, "c-1 was gone already; its row is removed."),
+        (Answer.GONE, 10, 1, "c-1 stays: it is so new that its handshake may not be answered yet."),
+        (Answer.THROTTLED, 60, 1, "c-1 stays: the gateway takes no more requests for now."),
+        (Answer.FORBIDDEN, 60, 1, "c-1 stays: the gateway refuses it."),
+        (Answer.FAILED, 60, 1, "c-1 stays: the gateway did not answer"),
+    ],
+)
+def test_close_says_what_the_gateway_made_of_it(
+    desk: Desk, answer: Answer, age: int, status: int, sentence: str
+) -> None:
+    desk.add("c-1", connected_at=desk.time.now() - timedelta(seconds=age))
+    desk.gateway.answer = answer
+
+    result = desk.run("close", "--yes", "c-1")
+
+    assert result.exit_code == status
+    assert (result.stderr if status else result.stdout).startswith(sentence)
+    assert (desk.registry.get(ConnectionId("c-1")) is None) == (status == 0)
+
+
+def test_close_says_where_the_row_could_not_be_removed(desk: Desk) -> None:
+    desk.registry = UnforgettingRegistry()
+    desk.add("c-1")
+
+    result = desk.run("close", "--yes", "c-1")
+
+    assert result.exit_code == 0
+    assert result.stdout.startswith("c-1 is closed; its row could not be removed")
+
+
+def swept(result: Result) -> dict[str, str]:
+    """The figures that a sweep told, by their names."""
+    return dict(re.split(" {2,}", line) for line in lines(result.stdout))
+
+
+def a_list_to_sweep(desk: Desk) -> None:
+    desk.add("gone-1", "gone-2")
+    desk.add("young", connected_at=desk.time.now())
+    desk.add("old", connected_at=NOON - timedelta(hours=3))
+    mark(desk, "marked")
+    desk.gateway.answer = Answer.GONE
+
+
+def test_a_dry_run_of_the_sweep_reports_and_removes_nothing(desk: Desk) -> None:
+    a_list_to_sweep(desk)
+
+    result = desk.run("sweep", "--dry-run")
+
+    assert result.exit_code == 0
+    assert swept(result) == {
+        "segments": "1 of 1",
+        "open": "1",
+        "missed disconnects": "3",
+        "scanned": "5",
+        "removed by age": "1",
+        "asked": "2",
+        "gone": "2",
+        "alive": "0",
+        "throttled": "0",
+        "forbidden": "0",
+        "failed": "0",
+        "young": "1",
+        "changed meanwhile": "0",
+        "marks removed": "0",
+        "marks kept": "1",
+        "left for next time": "0",
+    }
+    assert result.stderr == "That was a dry run: nothing is removed.\n"
+    assert desk.registry.get(ConnectionId("gone-1")) is not None
+
+
+@pytest.mark.parametrize("segments", ["1", "4"])
+def test_a_sweep_goes_through_all_segments(
+    desk: Desk, environment: pytest.MonkeyPatch, segments: str
+) -> None:
+    environment.setenv("SWEEP_SEGMENTS", segments)
+    a_list_to_sweep(desk)
+
+    result = desk.run("sweep")
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert swept(result)["segments"] == f"{segments} of {segments}"
+    assert swept(result)["scanned"] == "5"
+    assert [it.id for it in desk.list_connections().all(Selection())] == ["young"]
+
+
+def test_a_sweep_of_each_segment_is_a_sweep_of_all(desk: Desk, environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("SWEEP_SEGMENTS", "4")
+    a_list_to_sweep(desk)
+
+    scanned = [
+        int(swept(desk.run("sweep", "--dry-run", f"--segment={number}"))["scanned"]) for number in range(4)
+    ]
+
+    assert sum(scanned) == 5
+    assert max(scanned) < 5
+
+
+@pytest.mark.parametrize("segment", ["-1", "1", "one"])
+def test_a_segment_that_is_not_there_is_wrong_usage(desk: Desk, segment: str) -> None:
+    result = desk.run("sweep", f"--segment={segment}")
+
+    assert result.exit_code == 2
+    assert "--segment" in result.stderr
+
+
+def test_a_sweep_that_runs_out_of_time_says_so(desk: Desk, environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("SWEEP_SEGMENTS", "2")
+    desk.gateway = SlowGateway(desk.time)
+    desk.add(*(f"c-{number}" for number in range(8)))
+
+    result = desk.run("sweep", "--minutes", "5")
+
+    assert result.exit_code == 1
+    assert swept(result)["segments"] == "1 of 2"
+    assert swept(result)["asked"] == "1"
+    assert result.stderr == "It ended in segment 0: its time was up.\n"
+
+
+def test_a_sweep_that_can_not_read_the_table_says_so(desk: Desk) -> None:
+    desk.registry.error = UNAVAILABLE
+
+    result = desk.run("sweep")
+
+    assert result.exit_code == 1
+    assert swept(result)["scanned"] == "0"
+    assert result.stderr == "It ended in segment 0: the table can't be read (ReadTimeoutError).\n"
+
+
+def test_a_sweep_that_the_gateway_refuses_says_what_is_missing(desk: Desk) -> None:
+    desk.add("c-1")
+    desk.gateway.answer = Answer.FORBIDDEN
+
+    result = desk.run("sweep")
+
+    assert result.exit_code == 0
+    assert "execute-api:ManageConnections" in result.stderr
+
+
+def test_watch_without_a_terminal_prints_each_change_until_ctrl_c(desk: Desk) -> None:
+    desk.add("c-1", client_id="wall-1")
+    desk.between = [
+        lambda: desk.time.advance(timedelta(seconds=5)),
+        lambda: desk.add("c-2", client_id="wall-2"),
+    ]
+
+    result = desk.run("watch", "--client", "wall-1", "--every", "2.5")
+    again = desk.run("watch")
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.count("connectionId") == 1
+    assert lines(result.stdout)[-1] == "1 connection."
+    assert again.stdout.count("wall-2") == 1
+    assert desk.pauses == [2.5, 2.5, 2.5, 5]
+
+
+def test_watch_prints_the_list_again_when_it_changed(desk: Desk) -> None:
+    desk.between = [lambda: desk.add("c-1"), lambda: None]
+
+    result = desk.run("watch")
+
+    assert [line for line in lines(result.stdout) if "connect" in line and "Id" not in line] == [
+        "Nobody is connected.",
+        "1 connection.",
+    ]
+
+
+def test_watch_keeps_the_list_while_the_table_does_not_answer(desk: Desk) -> None:
+    def fail() -> None:
+        desk.registry.error = UNAVAILABLE
+        desk.time.advance(timedelta(seconds=5))
+
+    def recover() -> None:
+        desk.registry.error = None
+
+    desk.add("c-1")
+    desk.between = [fail, recover]
+
+    result = desk.run("watch")
+
+    assert result.exit_code == 0
+    assert [line for line in lines(result.stdout) if line.endswith(".")] == [
+        "1 connection.",
+        "No answer (ReadTimeoutError): this is the list of 12:01:00 UTC.",
+        "1 connection.",
+    ]
+
+
+def test_watch_ends_where_the_table_never_answered(desk: Desk) -> None:
+    desk.registry.error = UNAVAILABLE
+
+    assert desk.run("watch").exit_code == 1
+
+
+def test_watch_in_a_window_shows_what_fits_in_one_place(desk: Desk, terminal: pytest.MonkeyPatch) -> None:
+    desk.add(*(f"c-{number}" for number in range(1, 10)))
+    desk.between = [lambda: desk.time.advance(timedelta(seconds=5))]
+
+    result = desk.run("watch")
+
+    assert result.exit_code == 0
+    assert "c-3" in result.stdout
+    assert "c-4" not in result.stdout
+    assert "12:01:00 UTC  9 connections." in result.stdout
+    assert "12:01:05 UTC  9 connections." in result.stdout
+
+
+@pytest.mark.parametrize("every", ["0", "-1", "often"])
+def test_watch_does_not_take_any_pause(desk: Desk, every: str) -> None:
+    assert desk.run("watch", f"--every={every}").exit_code == 2
+
+
+@pytest.mark.parametrize("command", ["ls", "watch"])
+def test_a_region_without_its_account_is_wrong_usage(desk: Desk, command: str) -> None:
+    result = desk.run(command, "--region", "eu-central-1")
+
+    assert result.exit_code == 2
+    assert "name the account too" in result.stderr
+
+
+def test_without_a_command_the_help_is_shown(desk: Desk) -> None:
+    assert "sweep" in desk.run().output
+
+
+@pytest.mark.parametrize("command", ["ls", "show", "close", "sweep", "watch"])
+def test_help_needs_no_settings(desk: Desk, environment: pytest.MonkeyPatch, command: str) -> None:
+    environment.delenv("CONNECTIONS_TABLE")
+
+    assert desk.run(command, "--help").exit_code == 0
+    assert desk.settings is None
+
+
+def test_the_table_and_the_region_are_the_environments(desk: Desk) -> None:
+    assert desk.run("ls").exit_code == 0
+    assert desk.settings is not None
+    assert (desk.settings.table, desk.settings.region) == ("Connections", "eu-central-1")
+
+
+def test_an_option_names_another_table(desk: Desk) -> None:
+    assert desk.run("--table", "Others", "ls").exit_code == 0
+    assert desk.settings is not None
+    assert desk.settings.table == "Others"
+
+
+def test_the_region_may_be_the_profiles(desk: Desk, environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text("[profile on-call]\nregion = ap-northeast-2\n")
+    environment.delenv("AWS_REGION")
+    environment.setenv("AWS_CONFIG_FILE", str(config))
+    environment.setenv("AWS_PROFILE", "on-call")
+
+    assert desk.run("ls").exit_code == 0
+    assert desk.settings is not None
+    assert desk.settings.region == "ap-northeast-2"
+
+
+def test_an_endpoint_that_only_the_sdk_knows_is_the_sdks_to_find(
+    desk: Desk, environment: pytest.MonkeyPatch
+) -> None:
+    environment.setenv("AWS_USE_FIPS_ENDPOINT", "true")
+
+    assert desk.run("ls").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("CONNECTIONS_TABLE", ""), ("AWS_REGION", ""), ("TTL_HOURS", "x")]
+)
+def test_a_setting_that_is_wrong_is_named(
+    desk: Desk, environment: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    environment.setenv(name, value)
+
+    result = desk.run("ls")
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(name)
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_profile_that_is_not_there_is_named(desk: Desk, environment: pytest.MonkeyPatch) -> None:
+    environment.delenv("AWS_REGION")
+    environment.setenv("AWS_PROFILE", "on-call")
+
+    result = desk.run("ls")
+
+    assert (result.exit_code, result.stderr) == (1, "The config profile (on-call) could not be found\n")
+
+
+def refused(code: str, message: str = "") -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": message}}, "Scan")
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (
+            UNAVAILABLE,
+            "The table Connections can't be reached, or it did not answer in time (ReadTimeoutError).",
+        ),
+        (
+            StorageUnavailable("NoCredentialsError", outcome_unknown=False),
+            "There are no AWS credentials that can be used (NoCredentialsError): ",
+        ),
+        (
+            StorageUnavailable("ExpiredTokenException", outcome_unknown=False),
+            "AWS refuses the credentials (ExpiredTokenException): ",
+        ),
+        (
+            NoCredentialsError(),
+            "There are no AWS credentials that can be used (NoCredentialsError): ",
+        ),
+        (
+            refused("InvalidSignatureException"),
+            "AWS refuses the credentials (InvalidSignatureException): ",
+        ),
+        (
+            refused("ResourceNotFoundException"),
+            "There is no table Connections there: look at --table, AWS_REGION, ",
+        ),
+        (refused("AccessDeniedException", "Not you.\x1b"), "AWS does not allow it: Not you.\\x1b"),
+        (
+            refused("ValidationException", "The table does not have the specified index: byClient"),
+            "The table Connections lacks an index for that, or is still building it: The table does not",
+        ),
+        (ProfileNotFound(profile="on-call"), "The config profile (on-call) could not be found"),
+    ],
+)
+def test_what_the_user_can_mend_is_one_sentence(desk: Desk, error: Exception, sentence: str) -> None:
+    desk.registry.error = error
+
+    result = desk.run("ls")
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(sentence)
+    assert result.stderr.endswith("\n")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("a bug"),
+        ParamValidationError(report="a bug"),
+        refused("ValidationException", "a bug"),
+        refused("SomethingNew"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_bug_keeps_its_traceback(desk: Desk, error: BotoCoreError | Exception) -> None:
+    desk.registry.error = error
+
+    assert desk.run("ls").exception is error
+
+
+def run_as_module(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int | str | None:
+    for name in [name for name in sys.modules if name.startswith("app.entrypoints.command_line")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "argv", ["app", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("app", run_name="__main__")
+    return ended.value.code
+
+
+def test_the_module_runs_the_commands(
+    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environment.setenv("STORE", "memory")
+
+    assert run_as_module(environment, "ls") == 0
+    assert capsys.readouterr().err == "Nobody is connected.\n"
+
+
+@pytest.mark.parametrize("name", ["typer", "rich"])
+def test_where_the_command_lines_own_packages_are_missing_it_says_how_to_get_them(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    for module in [module for module in sys.modules if module.partition(".")[0] in {"typer", "rich"}]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, name, None)
+
+    assert str(run_as_module(monkeypatch, "ls")).startswith("The command line needs Typer and rich: `uv run")
+
+
+def test_another_package_that_is_missing_is_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "boto3", None)
+
+    with pytest.raises(ModuleNotFoundError, match="boto3"):
+        run_as_module(monkeypatch, "ls")

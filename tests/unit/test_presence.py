@@ -1,0 +1,828 @@
+"""What follows from a change, rule by rule; then all of it at once, under crashes and repeated deliveries."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
+from itertools import chain
+from threading import Semaphore, Thread
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from app.adapters.memory import MemoryConnectionStore
+from app.adapters.memory_presence import MemoryPresenceStore
+from app.domain.errors import AlreadyClosed
+from app.domain.model import (
+    UNKNOWN_CLIENT,
+    AccountId,
+    ClientId,
+    Connection,
+    ConnectionId,
+    RegionName,
+    Removed,
+)
+from app.domain.presence import Expired, Fact, FollowChanges, Joined, Left, NotReplaced, Replaced, Revived
+from app.domain.upkeep import (
+    Answer,
+    Change,
+    Client,
+    ConnectionRef,
+    Entry,
+    Presence,
+    Tombstone,
+    Turn,
+    VisitEvent,
+    VisitId,
+    ref_of,
+)
+from tests.builders import NOON, FixedClock, a_connection
+
+DASHBOARD = Client(ClientId("dashboard-7"), AccountId("123456789012"), RegionName("ap-northeast-2"))
+GRACE = timedelta(seconds=30)
+
+
+def at(second: float) -> timedelta:
+    return timedelta(seconds=second)
+
+
+def a_tab(name: str, second: float = 0, **changes: Any) -> Connection:
+    """A connection of the dashboard, begun so many seconds after noon."""
+    began = NOON + at(second)
+    return a_connection(**{"id": ConnectionId(name), "connected_at": began, "created_at": began} | changes)
+
+
+def came(connection: Connection) -> Change:
+    return Change(None, connection)
+
+
+def went(connection: Connection, *, expired: bool = False) -> Change:
+    return Change(connection, None, expired)
+
+
+def a_mark(connection: Connection) -> Tombstone:
+    return Tombstone(connection.id, connection.connected_at, closed_at=NOON, expires_at=NOON + at(900))
+
+
+class FakeGateway:
+    """Gateway that closes what it is told to, unless it is to answer otherwise."""
+
+    def __init__(self) -> None:
+        self.closed: list[str] = []
+        self.answers: dict[str, Answer] = {}
+
+    def ask(self, connection: Connection) -> Answer:
+        return Answer.ALIVE
+
+    def close(self, connection: Connection) -> Answer:
+        self.closed.append(connection.id)
+        return self.answers.get(connection.id, Answer.CLOSED)
+
+
+class World:
+    """The use case with all that it needs, and what it told."""
+
+    def __init__(self, *, replaces_duplicates: bool = False) -> None:
+        self.registry = MemoryConnectionStore()
+        self.presence = MemoryPresenceStore()
+        self.gateway = FakeGateway()
+        self.clock = FixedClock(NOON + timedelta(minutes=10))
+        self.told: list[Fact] = []
+        self.follow = FollowChanges(
+            self.registry, self.presence, self.gateway, self.clock, GRACE, replaces_duplicates
+        )
+
+    def follows(self, *changes: Change) -> list[Fact]:
+        """What it tells of *changes*."""
+        before = len(self.told)
+        for change in changes:
+            self.follow(change, self.tell)
+        return self.told[before:]
+
+    def tell(self, fact: Fact) -> None:
+        if isinstance(self.presence, FragilePresence):
+            self.presence.call()
+        self.told.append(fact)
+
+    def opens(self, *connections: Connection) -> list[Fact]:
+        for connection in connections:
+            self.registry.add(connection)
+        return self.follows(*map(came, connections))
+
+    def present(self, client: Client = DASHBOARD) -> frozenset[ConnectionRef]:
+        return self.presence.change(client, lambda presence: presence).connections
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+# ---- The value ---------------------------------------------------------------------------------------------
+
+C1, C2 = ConnectionRef("c-1@1"), ConnectionRef("c-2@2")
+V1, V2 = VisitId(C1), VisitId(C2)
+
+
+def test_the_first_connection_begins_a_visit() -> None:
+    assert Presence().came(C1) == Presence(frozenset({C1}), V1, (VisitEvent(Turn.JOINED, V1),))
+
+
+def test_a_further_connection_is_of_the_same_visit() -> None:
+    one = Presence(frozenset({C1}), V1)
+
+    assert one.came(C2) == Presence(frozenset({C1, C2}), V1)
+    assert one.came(C1) == one
+
+
+def test_the_last_connection_ends_the_visit() -> None:
+    both = Presence(frozenset({C1, C2}), V1)
+
+    assert both.went(C1) == Presence(frozenset({C2}), V1)
+    assert both.went(C1).went(C2) == Presence(untold=(VisitEvent(Turn.LEFT, V1),))
+
+
+def test_what_was_not_there_ends_nothing() -> None:
+    assert Presence().went(C1) == Presence()
+    assert Presence(frozenset({C1}), V1).went(C2) == Presence(frozenset({C1}), V1)
+
+
+def test_what_is_untold_stays_in_its_order_until_it_was_told() -> None:
+    presence = Presence().came(C1).went(C1).came(C2)
+
+    assert presence.untold == (
+        VisitEvent(Turn.JOINED, V1),
+        VisitEvent(Turn.LEFT, V1),
+        VisitEvent(Turn.JOINED, V2),
+    )
+    assert presence.told(presence.untold[:2]).untold == (VisitEvent(Turn.JOINED, V2),)
+
+
+# ---- Visits ------------------------------------------------------------------------------------------------
+
+
+def test_a_client_with_its_first_connection_has_joined(world: World) -> None:
+    assert world.opens(a_tab("c-1")) == [Joined(DASHBOARD, VisitId("c-1@1795262400000"))]
+
+
+def test_a_client_without_its_last_connection_has_left(world: World) -> None:
+    world.opens(a_tab("c-1"))
+
+    assert world.follows(went(a_tab("c-1"))) == [Left(DASHBOARD, VisitId("c-1@1795262400000"))]
+
+
+def test_a_client_with_several_tabs_is_present_until_the_last_one_leaves(world: World) -> None:
+    (joined,) = world.opens(a_tab("c-1"), a_tab("c-2"))
+
+    assert joined == Joined(DASHBOARD, VisitId("c-1@1795262400000"))
+    assert world.follows(went(a_tab("c-1"))) == []
+    assert world.follows(went(a_tab("c-2"))) == [Left(DASHBOARD, VisitId("c-1@1795262400000"))]
+
+
+def test_a_client_that_comes_again_makes_another_visit(world: World) -> None:
+    world.opens(a_tab("c-1"))
+    world.follows(went(a_tab("c-1")))
+
+    assert world.opens(a_tab("c-2", 60)) == [Joined(DASHBOARD, VisitId("c-2@1795262460000"))]
+
+
+@pytest.mark.parametrize("other", [{"account": AccountId("")}, {"region": RegionName("eu-central-1")}])
+def test_of_another_account_or_region_is_another_client(world: World, other: dict[str, Any]) -> None:
+    world.opens(a_tab("c-1"))
+
+    (joined,) = world.opens(a_tab("c-2", **other))
+
+    assert isinstance(joined, Joined)
+    assert joined.visit == "c-2@1795262400000"
+
+
+def test_a_client_that_did_not_say_who_it_is_makes_no_visits(world: World) -> None:
+    unknown = a_tab("c-1", client_id=UNKNOWN_CLIENT)
+
+    assert world.opens(unknown) == []
+    assert world.follows(went(unknown)) == []
+
+
+def test_a_row_that_changes_otherwise_is_the_same_connection(world: World) -> None:
+    world.opens(a_tab("c-1"))
+
+    assert world.follows(Change(a_tab("c-1"), a_tab("c-1", user_agent="Mozilla/6.0"))) == []
+
+
+def test_an_id_that_goes_to_a_newer_connection_ends_one_and_begins_another(world: World) -> None:
+    world.opens(a_tab("c-1"))
+
+    assert world.follows(Change(a_tab("c-1"), a_tab("c-1", 60))) == [
+        Left(DASHBOARD, VisitId("c-1@1795262400000")),
+        Joined(DASHBOARD, VisitId("c-1@1795262460000")),
+    ]
+
+
+def test_a_mark_is_nobody(world: World) -> None:
+    mark = a_mark(a_tab("c-1"))
+
+    assert world.follows(Change(None, mark), Change(mark, None, expired=True)) == []
+    assert world.present() == frozenset()
+
+
+def test_a_mark_in_the_place_of_a_connection_is_its_end(world: World) -> None:
+    world.opens(a_tab("c-1"))
+
+    assert world.follows(Change(a_tab("c-1"), a_mark(a_tab("c-1")))) == [
+        Left(DASHBOARD, VisitId("c-1@1795262400000"))
+    ]
+
+
+def test_a_newer_connection_in_the_place_of_a_mark_is_a_beginning(world: World) -> None:
+    assert world.follows(Change(a_mark(a_tab("c-1")), a_tab("c-1", 60))) == [
+        Joined(DASHBOARD, VisitId("c-1@1795262460000"))
+    ]
+
+
+# ---- Expiry ------------------------------------------------------------------------------------------------
+
+
+def test_a_connection_that_expired_is_told_beside_the_end_of_its_visit(world: World) -> None:
+    world.opens(a_tab("c-1"))
+
+    assert world.follows(went(a_tab("c-1"), expired=True)) == [
+        Expired(a_tab("c-1")),
+        Left(DASHBOARD, VisitId("c-1@1795262400000")),
+    ]
+
+
+def test_a_connection_that_expired_is_told_whoever_the_client_is(world: World) -> None:
+    unknown = a_tab("c-1", client_id=UNKNOWN_CLIENT)
+
+    assert world.follows(went(unknown, expired=True)) == [Expired(unknown)]
+
+
+def test_of_what_had_left_already_no_disconnect_was_missed(world: World) -> None:
+    world.opens(a_tab("c-1"))
+    world.follows(went(a_tab("c-1"), expired=True))
+
+    assert world.follows(went(a_tab("c-1"), expired=True)) == []
+
+
+# ---- Again -------------------------------------------------------------------------------------------------
+
+
+def test_a_coming_that_comes_again_is_not_told_again(world: World) -> None:
+    world.opens(a_tab("c-1"))
+
+    assert world.follows(came(a_tab("c-1"))) == []
+    assert world.present() == {ref_of(a_tab("c-1"))}
+
+
+def test_a_coming_and_going_that_come_again_are_no_visit(world: World) -> None:
+    history = came(a_tab("c-1")), went(a_tab("c-1"))
+    world.follows(*history)
+
+    assert world.follows(*history) == []
+    assert world.present() == frozenset()
+
+
+def test_an_old_coming_that_comes_again_does_not_join_a_new_visit(world: World) -> None:
+    world.follows(came(a_tab("c-1")), went(a_tab("c-1")))
+    world.opens(a_tab("c-2", 60))
+
+    assert world.follows(came(a_tab("c-1"))) == []
+    assert world.present() == {ref_of(a_tab("c-2", 60))}
+
+
+class Crash(Exception):
+    """The function is gone, just before a call."""
+
+
+class FragilePresence(MemoryPresenceStore):
+    """A presence store before whose n-th call, from 1, the function is gone; to tell counts as a call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls_left = -1
+        self.between: Callable[[], None] | None = None
+
+    def call(self) -> None:
+        self.calls_left -= 1
+        if self.calls_left == 0:
+            if self.between is None:
+                raise Crash
+            self.between()
+
+    def change(self, client: Client, step: Callable[[Presence], Presence]) -> Presence:
+        self.call()
+        return super().change(client, step)
+
+    def mark_left(self, ref: ConnectionRef) -> None:
+        self.call()
+        super().mark_left(ref)
+
+    def has_left(self, ref: ConnectionRef) -> bool:
+        self.call()
+        return super().has_left(ref)
+
+
+@pytest.fixture
+def fragile() -> World:
+    world = World()
+    world.presence = FragilePresence()
+    world.follow = FollowChanges(world.registry, world.presence, world.gateway, world.clock, GRACE)
+    return world
+
+
+def before_call(world: World, number: int, between: Callable[[], None] | None = None) -> None:
+    assert isinstance(world.presence, FragilePresence)
+    world.presence.calls_left, world.presence.between = number, between
+
+
+@pytest.mark.parametrize("number", range(1, 10))
+def test_wherever_it_stops_the_next_delivery_tells_what_is_missing(fragile: World, number: int) -> None:
+    history = came(a_tab("c-1")), went(a_tab("c-1"))
+    before_call(fragile, number)
+    with pytest.raises(Crash):
+        fragile.follows(*history)
+
+    fragile.follows(*history)
+
+    assert list(dict.fromkeys(fragile.told)) == [
+        Joined(DASHBOARD, VisitId("c-1@1795262400000")),
+        Left(DASHBOARD, VisitId("c-1@1795262400000")),
+    ]
+    assert fragile.present() == frozenset()
+
+
+@pytest.mark.parametrize("number", range(1, 6))
+def test_a_worker_that_was_given_up_and_goes_on_leaves_nobody_present(fragile: World, number: int) -> None:
+    """Meanwhile another one had the same changes, and those after them."""
+
+    def another() -> None:
+        fragile.follows(came(a_tab("c-1")), went(a_tab("c-1")))
+
+    before_call(fragile, number, another)
+
+    fragile.follows(came(a_tab("c-1")))
+
+    assert fragile.present() == frozenset()
+    assert len(set(fragile.told)) == 2
+
+
+def test_a_connection_is_marked_before_anybody_can_see_that_it_left(fragile: World) -> None:
+    fragile.opens(a_tab("c-1"))
+    before_call(fragile, 2)
+    with pytest.raises(Crash):
+        fragile.follows(went(a_tab("c-1")))
+
+    assert fragile.presence.has_left(ref_of(a_tab("c-1")))
+    assert fragile.present() == {ref_of(a_tab("c-1"))}
+
+
+# ---- Revivals ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("client_id", ["dashboard-7", UNKNOWN_CLIENT])
+def test_a_row_that_a_late_write_brought_back_is_forgotten_again(world: World, client_id: str) -> None:
+    dead = a_tab("c-1", client_id=ClientId(client_id))
+    world.follows(came(dead), went(dead))
+
+    assert world.opens(dead) == [Revived(dead)]
+    assert world.registry.get(dead.id) is None
+    assert world.present() == frozenset()
+
+
+def test_what_had_closed_before_it_was_recorded_is_forgotten_as_soon_as_it_is(world: World) -> None:
+    """Its mark would have refused it; but that may have gone with a newer connection that had the id."""
+    late = a_tab("c-1")
+    world.follows(Change(None, a_mark(late)))
+
+    assert world.opens(late) == [Revived(late)]
+    assert world.registry.get(late.id) is None
+
+
+def test_an_older_connection_of_an_id_whose_newer_one_has_left_is_dead_too(world: World) -> None:
+    late, newer = a_tab("c-1"), a_tab("c-1", 60)
+    world.follows(came(newer), went(newer))
+
+    assert world.opens(late) == [Revived(late)]
+    assert world.registry.get(late.id) is None
+    assert world.present() == frozenset()
+
+
+def test_a_mark_that_does_not_say_of_which_connection_it_is_marks_nobody(world: World) -> None:
+    world.follows(Change(None, a_mark(a_tab("c-1", connected_at=None))))
+
+    (joined,) = world.opens(a_tab("c-1"))
+
+    assert isinstance(joined, Joined)
+
+
+def test_a_newer_connection_that_has_the_id_since_is_no_revival(world: World) -> None:
+    dead, newer = a_tab("c-1"), a_tab("c-1", 60)
+    world.follows(came(dead), went(dead))
+    world.opens(newer)
+
+    assert world.follows(came(dead)) == []
+    assert world.registry.get(newer.id) == newer
+
+
+# ---- Duplicates --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def replacing() -> World:
+    return World(replaces_duplicates=True)
+
+
+def test_a_client_may_keep_its_older_connections(world: World) -> None:
+    world.opens(a_tab("c-1"), a_tab("c-2", 60))
+
+    assert world.gateway.closed == []
+    assert world.registry.get(ConnectionId("c-1")) == a_tab("c-1")
+
+
+def test_of_a_client_that_connects_again_the_older_connections_are_ended(replacing: World) -> None:
+    old, older, new = a_tab("c-2", 2), a_tab("c-1", 1), a_tab("c-3", 3)
+    replacing.opens(old)
+
+    assert replacing.opens(older) == [Replaced(older, Answer.CLOSED)]
+    assert replacing.opens(new) == [Replaced(old, Answer.CLOSED)]
+    assert replacing.gateway.closed == ["c-1", "c-2"]
+    assert replacing.registry.get(new.id) == new
+    assert replacing.registry.get(old.id) is None
+
+
+def test_of_two_that_began_at_once_one_stays_whichever_is_told_of_first() -> None:
+    for order in (("c-1", "c-2"), ("c-2", "c-1")):
+        replacing = World(replaces_duplicates=True)
+
+        replacing.opens(*map(a_tab, order))
+
+        assert replacing.gateway.closed == ["c-1"]
+
+
+def test_to_end_an_older_connection_is_no_end_of_the_visit(replacing: World) -> None:
+    replacing.opens(a_tab("c-1", 1), a_tab("c-2", 2))
+
+    assert replacing.follows(went(a_tab("c-1", 1))) == []
+    assert replacing.present() == {ref_of(a_tab("c-2", 2))}
+
+
+def test_a_client_that_did_not_say_who_it_is_is_many(replacing: World) -> None:
+    replacing.opens(a_tab("c-1", client_id=UNKNOWN_CLIENT), a_tab("c-2", 1, client_id=UNKNOWN_CLIENT))
+
+    assert replacing.gateway.closed == []
+
+
+def test_an_older_connection_that_is_gone_is_forgotten(replacing: World) -> None:
+    replacing.gateway.answers["c-1"] = Answer.GONE
+
+    assert replacing.opens(a_tab("c-1"), a_tab("c-2", 1))[1:] == [Replaced(a_tab("c-1"), Answer.GONE)]
+    assert replacing.registry.get(ConnectionId("c-1")) is None
+
+
+def test_gone_is_not_believed_of_one_whose_handshake_may_not_be_answered_yet(replacing: World) -> None:
+    young = a_connection(id=ConnectionId("c-1"), connected_at=None, created_at=replacing.clock.now() - GRACE)
+    replacing.gateway.answers["c-1"] = Answer.GONE
+
+    assert replacing.opens(young, a_tab("c-2", 600))[1:] == [NotReplaced(young, Answer.GONE)]
+    assert replacing.registry.get(young.id) == young
+
+
+@pytest.mark.parametrize("answer", [Answer.THROTTLED, Answer.FORBIDDEN, Answer.FAILED])
+def test_an_older_connection_that_the_gateway_does_not_end_stays(replacing: World, answer: Answer) -> None:
+    replacing.gateway.answers["c-1"] = answer
+
+    assert replacing.opens(a_tab("c-1"), a_tab("c-2", 1))[1:] == [NotReplaced(a_tab("c-1"), answer)]
+    assert replacing.registry.get(ConnectionId("c-1")) == a_tab("c-1")
+
+
+def test_an_older_connection_that_is_not_in_the_list_any_more_is_left_alone(replacing: World) -> None:
+    replacing.opens(a_tab("c-1"))
+    replacing.registry.remove(ConnectionId("c-1"), None)
+
+    replacing.opens(a_tab("c-2", 1))
+
+    assert replacing.gateway.closed == []
+
+
+def test_another_connection_that_has_an_older_ones_id_since_is_left_alone(replacing: World) -> None:
+    replacing.opens(a_tab("c@1"))
+    replacing.registry.remove(ConnectionId("c@1"), None)
+    replacing.registry.add(a_tab("c@1", 60, client_id=ClientId("dashboard-8")))
+
+    replacing.opens(a_tab("c-2", 30))
+
+    assert replacing.gateway.closed == []
+
+
+def test_what_came_too_late_replaces_nothing(replacing: World) -> None:
+    replacing.follows(came(a_tab("c-9", 99)), went(a_tab("c-9", 99)))
+    replacing.opens(a_tab("c-1", 1))
+
+    replacing.opens(a_tab("c-9", 99))
+
+    assert replacing.gateway.closed == []
+
+
+# ---- All at once -------------------------------------------------------------------------------------------
+#
+# A table whose stream has several shards. Each shard has the changes of the rows that fall to it, and one
+# function at a time follows them, in batches. Each call that the function makes of the presence store is a
+# step, and so is each fact that it tells. Before any step the functions of other shards may go on, or the
+# function may be killed; then its whole batch is delivered again.
+
+CLIENTS = [DASHBOARD, Client(ClientId("dashboard-8"), AccountId(""), RegionName(""))]
+SHARDS, ROWS = 2, 2
+
+
+class Table(MemoryConnectionStore):
+    """Connections, each change of which goes into the stream."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stream: list[list[Change]] = [[] for _ in range(SHARDS)]
+
+    def add(self, connection: Connection) -> Connection:
+        with self._streamed(connection.id):
+            return super().add(connection)
+
+    def mark_closed(
+        self, connection_id: ConnectionId, *, connected_at: datetime, closed_at: datetime, until: datetime
+    ) -> Removed:
+        with self._streamed(connection_id):
+            return super().mark_closed(
+                connection_id, connected_at=connected_at, closed_at=closed_at, until=until
+            )
+
+    def forget(self, entry: Entry) -> bool:
+        with self._streamed(entry.id if isinstance(entry, Connection) else entry.connection_id):
+            return super().forget(entry)
+
+    def expire(self, entry: Entry) -> None:
+        with self._streamed(entry.id if isinstance(entry, Connection) else entry.connection_id, expired=True):
+            super().forget(entry)
+
+    def entries(self) -> list[Entry]:
+        return list(self.segment(0, 1))
+
+    @contextmanager
+    def _streamed(self, connection_id: ConnectionId, *, expired: bool = False) -> Iterator[None]:
+        before = self._entries.get(connection_id)
+        yield
+        after = self._entries.get(connection_id)
+        if before != after:
+            self.stream[int(connection_id[0])].append(Change(before, after, expired))
+
+
+class Killed(BaseException):
+    """The function is gone: nothing catches it."""
+
+
+class Worker:
+    """A function at work on a batch, in a thread that runs only while somebody waits for its next step."""
+
+    def __init__(self, machine: "PresenceMachine", batch: list[Change]) -> None:
+        self.batch = batch
+        self.finished = False
+        self._machine = machine
+        self._killed = False
+        self._failure: Exception | None = None
+        self._go, self._waits = Semaphore(0), Semaphore(0)
+        self._thread = Thread(target=self._run, daemon=True)
+        self._thread.start()
+        self._waits.acquire()
+
+    def step(self) -> None:
+        """Let it go on until it is about to make another step, or has finished."""
+        self._go.release()
+        self._waits.acquire()
+        if self._failure is not None:
+            raise self._failure
+
+    def kill(self) -> None:
+        self._killed = True
+        self.step()
+        self._thread.join()
+
+    def wait(self) -> None:
+        """Before each step of its own."""
+        self._waits.release()
+        self._go.acquire()
+        if self._killed:
+            raise Killed
+
+    def _run(self) -> None:
+        try:
+            self.wait()
+            presence = StepwisePresence(self._machine.presence, self)
+            follow = FollowChanges(self._machine.table, presence, FakeGateway(), FixedClock(), GRACE)
+            for change in self.batch:
+                follow(change, self._tell)
+            self.finished = True
+        except Killed:
+            pass
+        except Exception as failure:  # noqa: BLE001 - it is raised again where it is waited for
+            self._failure = failure
+        finally:
+            self._waits.release()
+
+    def _tell(self, fact: Fact) -> None:
+        self.wait()
+        self._machine.told.append(fact)
+
+
+class StepwisePresence:
+    """The one PresenceStore, as a worker sees it."""
+
+    def __init__(self, shared: MemoryPresenceStore, worker: Worker) -> None:
+        self._shared = shared
+        self._worker = worker
+
+    def change(self, client: Client, step: Callable[[Presence], Presence]) -> Presence:
+        self._worker.wait()
+        return self._shared.change(client, step)
+
+    def mark_left(self, ref: ConnectionRef) -> None:
+        self._worker.wait()
+        self._shared.mark_left(ref)
+
+    def has_left(self, ref: ConnectionRef) -> bool:
+        self._worker.wait()
+        return self._shared.has_left(ref)
+
+
+shards = st.integers(0, SHARDS - 1)
+
+
+class PresenceMachine(RuleBasedStateMachine):
+    """Connections come and go; what is told of them is right, however their changes are delivered."""
+
+    gives_up_workers = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.presence = Table(), MemoryPresenceStore()
+        self.told: list[Fact] = []
+        self.followed = [0] * SHARDS
+        self.workers: list[Worker | None] = [None] * SHARDS
+        self.given_up: list[Worker] = []
+        self.open: dict[ConnectionId, Connection] = {}
+        self.ended: list[Connection] = []
+        self.second = 0
+
+    @rule(
+        shard=shards,
+        row=st.integers(0, ROWS - 1),
+        client=st.sampled_from([*CLIENTS, DASHBOARD]),
+        closes_first=st.booleans(),
+    )
+    def a_client_connects(self, shard: int, row: int, client: Client, *, closes_first: bool) -> None:
+        """Whatever had the id before has ended, though nobody said so. It may close before it is recorded."""
+        self.second += 1
+        began = NOON + at(self.second)
+        connection = a_tab(
+            f"{shard}-{row}",
+            self.second,
+            client_id=client.client_id,
+            account=client.account,
+            region=client.region,
+        )
+        if former := self.open.pop(connection.id, None):
+            self.ended.append(former)
+        if closes_first:
+            self.ended.append(connection)
+            self.table.mark_closed(connection.id, connected_at=began, closed_at=began, until=began)
+        else:
+            self.open[connection.id] = self.table.add(connection)
+
+    @precondition(lambda self: self.open)
+    @rule(data=st.data(), expired=st.booleans())
+    def a_connection_ends(self, data: st.DataObject, *, expired: bool) -> None:
+        connection = self.open.pop(data.draw(st.sampled_from(sorted(self.open))))
+        self.ended.append(connection)
+        if expired:
+            self.table.expire(connection)
+        else:
+            self.table.forget(connection)
+
+    @precondition(lambda self: self.ended)
+    @rule(data=st.data())
+    def a_late_write_brings_one_back(self, data: st.DataObject) -> None:
+        """Unless its mark, or a newer connection, stands in the way."""
+        with suppress(AlreadyClosed):
+            self.table.add(data.draw(st.sampled_from(self.ended)))
+
+    @precondition(lambda self: self.marks())
+    @rule(data=st.data(), expired=st.booleans())
+    def a_mark_goes(self, data: st.DataObject, *, expired: bool) -> None:
+        mark = data.draw(st.sampled_from(self.marks()))
+        if expired:
+            self.table.expire(mark)
+        else:
+            self.table.forget(mark)
+
+    def marks(self) -> list[Tombstone]:
+        return [entry for entry in self.table.entries() if isinstance(entry, Tombstone)]
+
+    @rule(shard=shards, size=st.integers(1, 6), steps=st.integers(1, 9))
+    def a_shard_goes_on(self, shard: int, size: int, steps: int) -> None:
+        batch = self.table.stream[shard][self.followed[shard] :][:size]
+        if batch and self.workers[shard] is None:
+            self.workers[shard] = Worker(self, batch)
+        for _ in range(steps):
+            if worker := self.workers[shard]:
+                worker.step()
+                if worker.finished:
+                    self.followed[shard] += len(worker.batch)
+                    self.workers[shard] = None
+
+    @precondition(lambda self: any(self.workers))
+    @rule(data=st.data())
+    def a_worker_is_killed(self, data: st.DataObject) -> None:
+        shard = data.draw(st.sampled_from([it for it in range(SHARDS) if self.workers[it]]))
+        worker, self.workers[shard] = self.workers[shard], None
+        assert worker is not None
+        worker.kill()
+
+    @rule(shard=shards, records=st.integers(1, 8))
+    def earlier_records_come_again(self, shard: int, records: int) -> None:
+        if self.workers[shard] is None:
+            self.followed[shard] = max(0, self.followed[shard] - records)
+
+    @precondition(lambda self: self.gives_up_workers and any(self.workers))
+    @rule(data=st.data())
+    def a_worker_is_taken_for_gone(self, data: st.DataObject) -> None:
+        shard = data.draw(st.sampled_from([it for it in range(SHARDS) if self.workers[it]]))
+        worker, self.workers[shard] = self.workers[shard], None
+        assert worker is not None
+        self.given_up.append(worker)
+
+    @invariant()
+    def visits_begin_and_end_in_turn(self) -> None:
+        if not self.gives_up_workers:
+            for client in CLIENTS:
+                self.visits(client)
+
+    def visits(self, client: Client) -> list[Joined | Left]:
+        """What was told of the client's visits, each fact counted once."""
+        told = [fact for fact in self.told if isinstance(fact, Joined | Left) and fact.client == client]
+        visits = list(dict.fromkeys(told))
+        for joined, left in zip(visits[::2], visits[1::2], strict=False):
+            assert isinstance(left, Left), visits
+            assert joined == Joined(client, left.visit), visits
+        assert len(visits) % 2 == 0 or isinstance(visits[-1], Joined), visits
+        return visits
+
+    def teardown(self) -> None:
+        """All is delivered in the end."""
+        try:
+            while self._is_behind():
+                for shard in range(SHARDS):
+                    self.a_shard_goes_on(shard, size=3, steps=1)
+                for worker in [it for it in self.given_up if not it.finished]:
+                    worker.step()
+            self._check_the_end()
+        finally:
+            for worker in [it for it in (*self.given_up, *self.workers) if it and not it.finished]:
+                worker.kill()
+
+    def _is_behind(self) -> bool:
+        streams = zip(self.followed, self.table.stream, strict=True)
+        return any(number < len(stream) for number, stream in streams) or not all(
+            worker.finished for worker in self.given_up
+        )
+
+    def _check_the_end(self) -> None:
+        connections = [entry for entry in self.table.entries() if isinstance(entry, Connection)]
+        assert {it.id: it for it in connections} == self.open
+        for client in CLIENTS:
+            refs = {ref_of(it) for it in self.open.values() if Client.of(it) == client}
+            presence = self.presence.change(client, lambda presence: presence)
+            assert presence.connections == refs
+            assert presence.untold == ()
+            if not self.gives_up_workers:
+                assert len(self.visits(client)) % 2 == bool(refs)
+        changes = chain.from_iterable(self.table.stream)
+        missed = [it.before for it in changes if it.expired and isinstance(it.before, Connection)]
+        told = [it.connection for it in self.told if isinstance(it, Expired)]
+        assert set(map(ref_of, told)) == set(map(ref_of, missed))
+
+
+class GivingUpMachine(PresenceMachine):
+    """A worker that was taken for gone may go on, too: in the end, who is present is right all the same."""
+
+    gives_up_workers = True
+
+
+@pytest.mark.parametrize("machine", [PresenceMachine, GivingUpMachine])
+def test_who_is_present_is_right_however_the_changes_are_delivered(machine: type[PresenceMachine]) -> None:
+    run_state_machine_as_test(
+        machine, settings=settings(max_examples=100, stateful_step_count=40, deadline=None)
+    )
