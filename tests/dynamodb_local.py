@@ -107,13 +107,13 @@ def _container() -> Iterator[str]:
 
 @contextmanager
 def _jvm() -> Iterator[str]:
-    port = _free_port()
+    port = free_port()
     command = ["java", "-Xmx256m", "-jar", "DynamoDBLocal.jar", "-inMemory", "-sharedDb"]
     with (
         tempfile.TemporaryFile() as log,
         subprocess.Popen(
             [*command, "-disableTelemetry", "-port", str(port)],
-            cwd=_downloaded(),
+            cwd=jar_folder(),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -126,7 +126,7 @@ def _jvm() -> Iterator[str]:
             process.terminate()
 
 
-def _downloaded() -> Path:
+def jar_folder() -> Path:
     """The folder with DynamoDBLocal.jar in the user's cache, filled the first time."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "switchboard"
     folder = cache / _PACKAGE
@@ -146,7 +146,7 @@ def _downloaded() -> Path:
     return folder
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
         return port

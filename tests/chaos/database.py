@@ -13,7 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from testcontainers.core.container import DockerContainer
 
 from tests.deadline import eventually
-from tests.dynamodb_local import IMAGE, _downloaded, _free_port
+from tests.dynamodb_local import IMAGE, free_port, jar_folder
 from tests.lanes import image_is_missing, leave_out, missing_commands
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class _Container:
 def _container() -> Iterator[Database]:
     # the user of every such image may write there; a container keeps its files while it is stopped
     container = DockerContainer(IMAGE).with_command([*_COMMAND, "-dbPath", "/tmp"])  # noqa: S108
-    port = _free_port()  # Docker would choose another at each start
+    port = free_port()  # Docker would choose another at each start
     container.ports[f"{_PORT}/tcp"] = ("127.0.0.1", port)  # type: ignore[assignment]
     with container:
         _wait_for(port)
@@ -138,7 +138,7 @@ class _Jvm:
         command = ["java", "-Xmx256m", *_COMMAND, "-dbPath", self._folder, "-port", str(self.port)]
         self._process = subprocess.Popen(
             command,
-            cwd=_downloaded(),
+            cwd=jar_folder(),
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
@@ -150,7 +150,7 @@ class _Jvm:
 @contextmanager
 def _jvm() -> Iterator[Database]:
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as log:
-        jvm = _Jvm(_free_port(), folder, log)
+        jvm = _Jvm(free_port(), folder, log)
         try:
             jvm.start()
             yield jvm

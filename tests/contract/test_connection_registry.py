@@ -3,14 +3,19 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 import pytest
 
+from app.adapters.dynamodb import DynamoDBConnectionRegistry
 from app.domain.model import AccountId, ClientId, Connection, ConnectionId, RegionName
 from app.domain.ports import ConnectionRegistry
 from app.domain.upkeep import InvalidSelection, Selection, Tombstone
 from tests.builders import NOON, a_bare_connection, a_connection
 from tests.stores import REGISTRIES, a_registry
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
 
 PAGE_SIZE = 3
 LATER = NOON + timedelta(seconds=1)
@@ -58,6 +63,18 @@ def test_the_segments_together_are_everything_and_do_not_overlap(
 
     assert len(found) == len(connections) + len(marks)
     assert all(entry in found for entry in [*connections, *marks])
+
+
+def test_a_segment_that_is_more_than_dynamodb_reads_at_once_is_whole(
+    dynamodb: "DynamoDBClient", table: str
+) -> None:
+    registry = DynamoDBConnectionRegistry(dynamodb, table)
+    large = "x" * 390_000  # three of them are more than 1 MB
+    names = [registry.add(a_connection(id=ConnectionId(f"c-{n}"), principal_id=large)).id for n in range(7)]
+
+    found = [entry for entry in registry.segment(0, of=1) if isinstance(entry, Connection)]
+
+    assert sorted(entry.id for entry in found) == names
 
 
 def test_everything_is_on_the_pages_but_the_marks(registry: ConnectionRegistry) -> None:
@@ -160,6 +177,15 @@ def test_a_connection_of_unknown_time_is_forgotten_by_when_it_was_recorded(
 
     assert not registry.forget(a_connection(connected_at=None, created_at=LATER))
     assert registry.forget(connection)
+
+
+def test_a_row_that_tells_no_time_is_forgotten_by_its_id(dynamodb: "DynamoDBClient", table: str) -> None:
+    registry = DynamoDBConnectionRegistry(dynamodb, table)
+    for row in ({"connectionId": {"S": "c-1"}}, {"connectionId": {"S": "m-1"}, "closedAt": {"N": "1"}}):
+        dynamodb.put_item(TableName=table, Item=row)
+
+    assert all(registry.forget(entry) for entry in registry.segment(0, of=1))
+    assert list(registry.segment(0, of=1)) == []
 
 
 def test_a_connection_is_not_forgotten_by_its_mark_nor_a_mark_by_its_connection(

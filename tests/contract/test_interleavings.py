@@ -207,7 +207,7 @@ def test_whatever_happens_the_list_is_who_is_connected(
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=400 if in_memory else 40,
+            max_examples=400 if in_memory else 25,
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -133,22 +133,27 @@ REPEATED = [
 ]
 
 
-@pytest.mark.parametrize("repaired_by", [Upkeep.follow_all, Upkeep.sweep], ids=["stream", "sweep"])
 @pytest.mark.parametrize("deliveries", [ONCE, ONCE_AND_THE_NEWER_STAYS], ids=str)
-def test_in_every_order_the_table_is_right_in_the_end(
-    table: ToldTable, deliveries: Deliveries, repaired_by: Callable[[Upkeep], object]
-) -> None:
-    assert put_into_every_order(table, deliveries, repaired_by) == deliveries.orders
+def test_in_every_order_the_table_is_right_in_the_end(table: ToldTable, deliveries: Deliveries) -> None:
+    assert put_into_every_order(table, deliveries, Upkeep.follow_all) == deliveries.orders
 
 
-@pytest.mark.parametrize("repaired_by", [Upkeep.follow_all, Upkeep.sweep], ids=["stream", "sweep"])
 @pytest.mark.parametrize("deliveries", REPEATED, ids=str)
-def test_so_it_is_where_events_are_delivered_twice(
-    deliveries: Deliveries, repaired_by: Callable[[Upkeep], object]
-) -> None:
+def test_so_it_is_where_events_are_delivered_twice(deliveries: Deliveries) -> None:
     store = MemoryConnectionStore()
 
-    assert put_into_every_order(ToldTable(store, store), deliveries, repaired_by) == deliveries.orders
+    counted = put_into_every_order(ToldTable(store, store), deliveries, Upkeep.follow_all)
+
+    assert counted == deliveries.orders
+
+
+@pytest.mark.parametrize("deliveries", [ONCE, ONCE_AND_THE_NEWER_STAYS, REPEATED[0]], ids=str)
+def test_where_the_stream_is_not_followed_a_sweep_does_as_well(deliveries: Deliveries) -> None:
+    store = MemoryConnectionStore()
+
+    counted = put_into_every_order(ToldTable(store, store), deliveries, Upkeep.sweep)
+
+    assert counted == deliveries.orders
 
 
 def test_without_repair_only_an_open_that_comes_after_a_later_close_is_ever_left() -> None:
