@@ -86,9 +86,12 @@ def _with_values(node: Any, values: dict[str, Any]) -> Any:
     match node:
         case {"Ref": str(name)} if name in values:
             return values[name]
+        case {"Fn::If": ["HasAccountIndex", there, left_out]}:  # the one condition that shapes a table
+            return _with_values(there if values["AccountIndex"] == "true" else left_out, values)
         case dict():
             return {key: _with_values(child, values) for key, child in node.items()}
         case list():
-            return [_with_values(child, values) for child in node]
+            children = [_with_values(child, values) for child in node]
+            return [child for child in children if child != {"Ref": "AWS::NoValue"}]
         case _:
             return node

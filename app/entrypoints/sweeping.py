@@ -116,7 +116,7 @@ def _scheduled(given: dict[str, object]) -> datetime | None:
 def _facts(report: Report) -> dict[str, object]:
     facts: dict[str, object] = {
         "event": "sweep.finished" if report.finished else "sweep.unfinished",
-        "segment": report.segment,
+        "segment": str(report.segment),  # a metric's dimension, and those are text
         "segments": report.of,
         "dryRun": report.dry_run,
         "open": report.open,

@@ -480,6 +480,14 @@ def test_the_table_tells_of_its_changes_with_what_was_there_before() -> None:
     assert table["StreamSpecification"] == {"StreamViewType": "NEW_AND_OLD_IMAGES"}
 
 
+def test_a_table_that_has_no_index_yet_can_be_given_one_at_a_time() -> None:
+    table = resources("DynamoDB::Table", AccountIndex="false")["ConnectionsTable"]
+
+    assert [index["IndexName"] for index in table["GlobalSecondaryIndexes"]] == ["byClient"]
+    attributes = {definition["AttributeName"] for definition in table["AttributeDefinitions"]}
+    assert attributes == {"connectionId", "indexedClient"}
+
+
 def test_connections_are_found_by_client_and_by_account_whole() -> None:
     indexes = resources("DynamoDB::Table")["ConnectionsTable"]["GlobalSecondaryIndexes"]
 

@@ -1,13 +1,25 @@
 """The functions of the image under Lambda's runtime interface emulator, with a database on their network."""
 
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 from testcontainers.core.network import Network
 
-from tests.builders import Event, a_connect_event, a_disconnect_event
+from app.adapters.dynamodb_wire import row_of
+from app.domain.model import Connection, ConnectionId
+from tests.builders import (
+    NOON,
+    Event,
+    a_connect_event,
+    a_connection,
+    a_disconnect_event,
+    an_event,
+)
+from tests.deadline import eventually
 from tests.docker_image import Function, running_function
 from tests.dynamodb_local import create_table
 
@@ -32,6 +44,9 @@ class Rows:
     def __init__(self, client: "DynamoDBClient", table: str) -> None:
         self.table = table
         self._client = client
+
+    def put(self, connection: Connection) -> None:
+        self._client.put_item(TableName=self.table, Item=row_of(connection))
 
     def get(self, connection_id: str) -> "dict[str, AttributeValueTypeDef] | None":
         answer = self._client.get_item(
@@ -137,6 +152,53 @@ def test_a_refused_handshake_leaves_no_row(deployment: Deployment, rows: Rows) -
     assert "account" in answer["body"]
     assert deployment.connect.record("handshake.rejected", "refused")["field"] == "account"
     assert rows.get("refused") is None
+
+
+def test_the_sweep_removes_whom_the_platform_can_not_have_any_more(
+    image: str, network: Network, rows: Rows
+) -> None:
+    rows.put(a_connection(id=ConnectionId("long-gone"), connected_at=NOON - timedelta(days=365)))
+
+    with running_function(
+        image,
+        network,
+        command="app.entrypoints.aws_lambda.sweep",
+        CONNECTIONS_TABLE=rows.table,
+        AWS_ENDPOINT_URL_DYNAMODB="http://dynamodb:8000",
+        AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI="http://127.0.0.1:1/prod",  # where nobody answers
+    ) as function:
+        rehearsed = function({"dryRun": True})
+        was_there = rows.get("long-gone") is not None
+        report = function({})
+
+    assert rehearsed["removedByAge"] == report["removedByAge"] == 1
+    assert was_there
+    assert report["event"] == "sweep.finished"
+    assert rows.get("long-gone") is None
+
+
+def test_the_streams_records_tell_who_joined(
+    image: str, network: Network, database: "DynamoDBClient"
+) -> None:
+    event = an_event("stream_insert")
+    [record] = event["Records"]
+    connection_id = record["dynamodb"]["Keys"]["connectionId"]["S"]
+
+    with running_function(
+        image,
+        network,
+        command="app.entrypoints.aws_lambda.on_change",
+        CONNECTIONS_TABLE=create_table(database),
+        PRESENCE_TABLE=create_table(database, "PresenceTable"),
+        AWS_ENDPOINT_URL_DYNAMODB="http://dynamodb:8000",
+    ) as function:
+        answer = function(event)
+        eventually(lambda: "presence.joined" in function.log())  # lines come after the answer
+        log = function.log()
+
+    assert answer == {"batchItemFailures": []}
+    [joined] = [json.loads(line) for line in log.splitlines() if "presence.joined" in line]
+    assert joined["visitId"].startswith(f"{connection_id}@")
 
 
 @pytest.mark.parametrize(
