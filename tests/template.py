@@ -1,6 +1,7 @@
 """infra/template.yaml as tests read it: as written, after the SAM transform, and its tables for boto3."""
 
 import json
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -86,12 +87,20 @@ def _with_values(node: Any, values: dict[str, Any]) -> Any:
     match node:
         case {"Ref": str(name)} if name in values:
             return values[name]
-        case {"Fn::If": ["HasAccountIndex", there, left_out]}:  # the one condition that shapes a table
-            return _with_values(there if values["AccountIndex"] == "true" else left_out, values)
         case dict():
             return {key: _with_values(child, values) for key, child in node.items()}
         case list():
-            children = [_with_values(child, values) for child in node]
-            return [child for child in children if child != {"Ref": "AWS::NoValue"}]
+            return [_with_values(child, values) for child in _without_what_is_left_out(node, values)]
         case _:
             return node
+
+
+def _without_what_is_left_out(nodes: list[Any], values: dict[str, Any]) -> Iterator[Any]:
+    """The nodes of a list, an index among them only where its condition holds: no other shapes a table."""
+    for node in nodes:
+        match node:
+            case {"Fn::If": ["HasAccountIndex", there, {"Ref": "AWS::NoValue"}]}:
+                if values["AccountIndex"] == "true":
+                    yield there
+            case _:
+                yield node

@@ -155,8 +155,9 @@ def test_a_refused_handshake_leaves_no_row(deployment: Deployment, rows: Rows) -
 
 
 def test_the_sweep_removes_whom_the_platform_can_not_have_any_more(
-    image: str, network: Network, rows: Rows
+    image: str, network: Network, database: "DynamoDBClient"
 ) -> None:
+    rows = Rows(database, create_table(database))
     rows.put(a_connection(id=ConnectionId("long-gone"), connected_at=NOON - timedelta(days=365)))
 
     with running_function(
