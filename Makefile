@@ -2,7 +2,7 @@
 UV := $(shell command -v uv || echo build/uv/bin/uv)
 RUN := $(UV) run --locked --quiet
 
-.PHONY: demo run test check image bench bench-image chaos
+.PHONY: demo run test check image bench bench-image chaos cli
 
 demo: $(UV)  ## real WebSocket clients come and go, and the list is right after each step
 	$(RUN) python -m infra.local demo
@@ -30,6 +30,9 @@ bench: $(UV)  ## cold, warm and memory beside the function everyone writes; ARGS
 
 bench-image: $(UV)  ## cold and warm inside the image under the runtime interface emulator; needs Docker
 	$(RUN) --isolated --group bench python -m tests.benchmarks.image $(ARGS)
+
+cli: $(UV)  ## the list for the person on call; ARGS="ls --json"
+	@$(RUN) python -m app $(ARGS)
 
 chaos: $(UV)  ## connections by the thousand under faults, and the list checked after; ARGS=--help
 	$(RUN) python -m tests.chaos $(ARGS)

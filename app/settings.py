@@ -26,6 +26,7 @@ _TABLE = re.compile(r"(?:arn:[a-z-]+:dynamodb:[a-z0-9-]+:[0-9]{12}:table/)?[A-Za
 _ENDPOINT = r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+])(?::(?P<port>[0-9]{1,5}))?/?"
 _LAST_PORT = 65535
 _DIGITS = r"[0-9]{1,9}"
+_LONGEST_ROUND = timedelta(hours=2)  # of the sweep, through all segments
 _SPECIFIED_PARAMETERS = frozenset({"clientId", "account", "region"})
 
 
@@ -66,8 +67,8 @@ class SweepSettings(NamedTuple):
     ``every``: how often it runs; the template's schedule. ``grace``: how young
     a connection is not asked about; API Gateway gives a handshake up after
     29 s, and until it is answered says of it what it says of a dead one.
-    ``rate``: questions per second; an account may put 10,000 requests per
-    second to the gateway's API in all. ``concurrency``: questions at once.
+    ``rate``: questions per second; a tenth of what an account may put to the
+    gateway's API in all, messages to clients among it. ``concurrency``: questions at once.
 
     A NamedTuple, since every function's start pays for its making, and a
     dataclass takes six times as long.
@@ -76,7 +77,7 @@ class SweepSettings(NamedTuple):
     segments: int = 1
     every: timedelta = timedelta(minutes=5)
     grace: timedelta = timedelta(seconds=30)
-    rate: int = 500
+    rate: int = 1000
     concurrency: int = 32
 
 
@@ -204,13 +205,13 @@ def _endpoint(name: str, value: str) -> str:
 
 
 def _gateway_endpoint(environ: Mapping[str, str]) -> str | None:
-    """The ``@connections`` API, by the SDK's own variable; it may have a path, as the API's stages do."""
-    name = "AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI"
-    endpoint = environ.get(name)
-    if endpoint:
-        scheme, _, rest = endpoint.partition("://")
-        _endpoint(name, f"{scheme}://{rest.partition('/')[0]}")
-    return endpoint or None
+    """The ``@connections`` API; it may have a path, as the API's stages do."""
+    for name in ("AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", "AWS_ENDPOINT_URL"):  # the SDK's, in its order
+        if endpoint := environ.get(name):
+            scheme, _, rest = endpoint.partition("://")
+            _endpoint(name, f"{scheme}://{rest.partition('/')[0]}")
+            return endpoint
+    return None
 
 
 def _replaces_duplicates(environ: Mapping[str, str]) -> bool:
@@ -223,15 +224,19 @@ def _replaces_duplicates(environ: Mapping[str, str]) -> bool:
 def _sweep(environ: Mapping[str, str]) -> SweepSettings:
     default = _SWEEP
     minute, second = timedelta(minutes=1), timedelta(seconds=1)
-    return SweepSettings(
-        segments=_whole_number(
-            environ, "SWEEP_SEGMENTS", default.segments, most=1_000_000
-        ),  # the most of a scan
-        every=_whole_number(environ, "SWEEP_EVERY_MINUTES", default.every // minute, most=24 * 60) * minute,
+    sweep = SweepSettings(
+        segments=_whole_number(environ, "SWEEP_SEGMENTS", default.segments, most=120),
+        every=_whole_number(environ, "SWEEP_EVERY_MINUTES", default.every // minute, most=120) * minute,
         grace=_whole_number(environ, "SWEEP_GRACE_SECONDS", default.grace // second, most=3600) * second,
         rate=_whole_number(environ, "SWEEP_RATE", default.rate, most=10_000),
         concurrency=_whole_number(environ, "SWEEP_CONCURRENCY", default.concurrency, most=256),
     )
+    if sweep.segments * sweep.every > _LONGEST_ROUND:
+        raise InvalidSetting(
+            "SWEEP_SEGMENTS times SWEEP_EVERY_MINUTES must be at most 120: "
+            "no connection lasts longer, so a later question finds nobody out."
+        )
+    return sweep
 
 
 def _store_timeouts(environ: Mapping[str, str]) -> StoreTimeouts:

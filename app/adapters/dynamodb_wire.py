@@ -54,15 +54,21 @@ THROTTLED = frozenset(
 CREDENTIALS_REFUSED = frozenset({"ExpiredTokenException", "UnrecognizedClientException"})
 CONDITION_FAILED = "ConditionalCheckFailedException"
 
-NO_REGION = "-"
-"""What ``indexedRegion`` holds for a connection with an account and no region."""
-
 _NOT_NEWER = "attribute_not_exists(connectedAt) OR connectedAt <= :connectedAt"
 
 
 def key(connection_id: ConnectionId) -> dict[str, Value]:
     """The key of a connection's row."""
     return {"connectionId": {"S": connection_id}}
+
+
+def indexed_region(region: RegionName) -> str:
+    """What ``indexedRegion`` begins with; the connection's id follows.
+
+    With the same text for a whole account, DynamoDB could not split the
+    account's part of the index where it has much to write.
+    """
+    return f"{region or '-'}/"
 
 
 def addition(connection: Connection) -> dict[str, Any]:
@@ -152,7 +158,7 @@ def row_of(connection: Connection) -> dict[str, Value]:
         row["indexedClient"] = {"S": connection.client_id}
     if connection.account:  # the key of an index can't be empty
         row["indexedAccount"] = {"S": connection.account}
-        row["indexedRegion"] = {"S": connection.region or NO_REGION}
+        row["indexedRegion"] = {"S": indexed_region(connection.region) + connection.id}
     row.update({name: {"S": text} for name, text in known.items() if text is not None})
     if connection.connected_at is not None:
         row["connectedAt"] = number(connection.connected_at, MILLISECOND)

@@ -12,10 +12,7 @@ from threading import Lock, Semaphore
 from app.domain.errors import StorageUnavailable
 from app.domain.model import Connection
 from app.domain.ports import Clock, ConnectionRegistry, Gateway
-from app.domain.upkeep import LONGEST_CONNECTION, Answer, Entry, Tombstone
-
-SLACK = timedelta(minutes=5)
-"""How much longer than the platform lets it a connection is believed to last, since clocks differ."""
+from app.domain.upkeep import LONGEST_CONNECTION, SLACK, Answer, Entry, Tombstone
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # WebSocket APIs came on this day, so an earlier time is none: an unknown one reads as 1970, and so does one

@@ -15,6 +15,8 @@ from app.domain.model import UNKNOWN_CLIENT, AccountId, ClientId, Connection, Co
 
 LONGEST_CONNECTION = timedelta(hours=2)
 """How long API Gateway lets a WebSocket connection last (its quotas page: 'Connection duration')."""
+SLACK = timedelta(minutes=5)
+"""How much longer than that a connection is believed to last, since clocks differ."""
 
 
 class InvalidSelection(SwitchboardError):
@@ -116,6 +118,11 @@ def parts_of(ref: ConnectionRef) -> tuple[ConnectionId, int]:
     return ConnectionId(connection_id), int(began)
 
 
+def _is_over(ref: ConnectionRef, by: ConnectionRef) -> bool:
+    """Whether the first one must have ended when the second one began."""
+    return timedelta(milliseconds=parts_of(by)[1] - parts_of(ref)[1]) > LONGEST_CONNECTION + SLACK
+
+
 def _ref(connection_id: ConnectionId, began: datetime) -> ConnectionRef:
     return ConnectionRef(f"{connection_id}@{began.timestamp() * 1000:.0f}")
 
@@ -165,7 +172,13 @@ class Presence:
     untold: tuple[VisitEvent, ...] = ()
 
     def came(self, ref: ConnectionRef) -> Self:
-        """With that connection; the first one begins a visit."""
+        """With that connection; the first one begins a visit.
+
+        Those that began so long before it that the gateway has ended them are
+        gone, whether or not anybody could tell so of them.
+        """
+        if over := frozenset(other for other in self.connections if _is_over(other, ref)):
+            return self._without(over).came(ref)
         connections = self.connections | {ref}
         if self.visit is not None:
             return replace(self, connections=connections)
@@ -176,7 +189,10 @@ class Presence:
 
     def went(self, ref: ConnectionRef) -> Self:
         """Without that connection; the last one ends the visit."""
-        connections = self.connections - {ref}
+        return self._without(frozenset({ref}))
+
+    def _without(self, refs: frozenset[ConnectionRef]) -> Self:
+        connections = self.connections - refs
         if self.visit is None or connections:
             return replace(self, connections=connections)
         return replace(

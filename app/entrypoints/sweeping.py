@@ -116,8 +116,8 @@ def _scheduled(given: dict[str, object]) -> datetime | None:
 def _facts(report: Report) -> dict[str, object]:
     facts: dict[str, object] = {
         "event": "sweep.finished" if report.finished else "sweep.unfinished",
-        "segment": str(report.segment),  # a metric's dimension, and those are text
-        "segments": report.of,
+        "segment": str(report.segment),  # as text, since a metric has them as dimensions
+        "segments": str(report.of),
         "dryRun": report.dry_run,
         "open": report.open,
         "missedDisconnects": report.missed,

@@ -78,7 +78,7 @@ def test_a_browsers_connection_is_one_row_with_everything_that_is_known(app: App
             "stage": {"S": "prod"},
             "indexedClient": {"S": "dashboard-7"},
             "indexedAccount": {"S": "123456789012"},
-            "indexedRegion": {"S": "ap-northeast-2"},
+            "indexedRegion": {"S": "ap-northeast-2/JKJaXeXAmPl3AbC="},
         }
     ]
 

@@ -150,6 +150,32 @@ def test_the_last_connection_ends_the_visit() -> None:
     assert both.went(C1).went(C2) == Presence(untold=(VisitEvent(Turn.LEFT, V1),))
 
 
+def test_a_connection_that_must_have_ended_is_gone_when_its_client_comes_again() -> None:
+    longest = 125 * 60 * 1000  # 2 h and 5 min
+    still, over = ConnectionRef(f"c-9@{longest + 1}"), ConnectionRef(f"c-9@{longest + 2}")
+
+    assert Presence().came(C1).came(still).connections == {C1, still}
+    assert Presence().came(C1).came(over) == Presence(
+        connections=frozenset({over}),
+        visit=VisitId(over),
+        untold=(
+            VisitEvent(Turn.JOINED, V1),
+            VisitEvent(Turn.LEFT, V1),
+            VisitEvent(Turn.JOINED, VisitId(over)),
+        ),
+    )
+
+
+def test_what_must_have_ended_does_not_end_a_visit_that_others_make() -> None:
+    young = ConnectionRef("c-8@6000000")
+    later = ConnectionRef("c-9@9000000")
+
+    present = Presence().came(C1).came(young).came(later)
+
+    assert present.connections == {young, later}
+    assert present.visit == V1
+
+
 def test_what_was_not_there_ends_nothing() -> None:
     assert Presence().went(C1) == Presence()
     assert Presence(frozenset({C1}), V1).went(C2) == Presence(frozenset({C1}), V1)

@@ -33,7 +33,7 @@ def test_a_table_and_a_region_are_enough() -> None:
             segments=1,
             every=timedelta(minutes=5),
             grace=timedelta(seconds=30),
-            rate=500,
+            rate=1000,
             concurrency=32,
         ),
     )
@@ -90,6 +90,20 @@ def test_a_special_endpoint_is_the_sdks_to_find() -> None:
     found = settings(AWS_USE_FIPS_ENDPOINT="true", STORE="dynamodb-boto3")
 
     assert found.dynamodb_endpoint is None
+
+
+def test_the_sdks_endpoint_for_all_is_the_gateways_too() -> None:
+    one, all_ = "http://127.0.0.1:1/prod", "http://127.0.0.1:2"
+
+    assert settings(AWS_ENDPOINT_URL=all_).gateway_endpoint == all_
+    both = settings(AWS_ENDPOINT_URL=all_, AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI=one)
+    assert both.gateway_endpoint == one
+
+
+def test_all_segments_are_swept_within_the_life_of_a_connection() -> None:
+    assert settings(SWEEP_SEGMENTS="24").sweep.segments == 24
+    with pytest.raises(InvalidSetting, match="must be at most 120"):
+        settings(SWEEP_SEGMENTS="24", SWEEP_EVERY_MINUTES="6")
 
 
 def test_what_is_empty_has_its_default() -> None:
@@ -159,9 +173,10 @@ def test_what_is_missing_is_named(missing: str) -> None:
         ("AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", "http:///prod"),
         ("DUPLICATES", "drop"),
         ("SWEEP_SEGMENTS", "0"),
-        ("SWEEP_SEGMENTS", "1000001"),
+        ("SWEEP_SEGMENTS", "121"),
+        ("SWEEP_SEGMENTS", "25"),
         ("SWEEP_EVERY_MINUTES", "0"),
-        ("SWEEP_EVERY_MINUTES", "1441"),
+        ("SWEEP_EVERY_MINUTES", "121"),
         ("SWEEP_GRACE_SECONDS", "0"),
         ("SWEEP_GRACE_SECONDS", "3601"),
         ("SWEEP_RATE", "10001"),

@@ -102,7 +102,7 @@ def test_a_sweep_leaves_one_record_of_all_figures_and_returns_them(
     assert told == {
         "event": "sweep.finished",
         "segment": "2",
-        "segments": 3,
+        "segments": "3",
         "dryRun": False,
         "open": 6,
         "missedDisconnects": 2,

@@ -3,12 +3,12 @@
 import base64
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from app.adapters.dynamodb.client import confirm
 from app.adapters.dynamodb.entries import entry_in, oblivion
 from app.adapters.dynamodb.store import DynamoDBConnectionStore
-from app.adapters.dynamodb_wire import NO_REGION, connection_in, is_mark
+from app.adapters.dynamodb_wire import connection_in, indexed_region, is_mark
 from app.domain.model import UNKNOWN_CLIENT
 from app.domain.upkeep import Entry, InvalidSelection, Page, Selection
 
@@ -45,13 +45,16 @@ class DynamoDBConnectionRegistry(DynamoDBConnectionStore):
             del rows
 
     def page(self, selection: Selection, after: str | None = None) -> Page:
-        keys = _index_keys(selection)
+        index = _index_of(selection)
         request: dict[str, Any] = {"TableName": self._table, "Limit": self._page_size}
         if after is not None:
-            request["ExclusiveStartKey"] = _key_in(after, keys)
+            request["ExclusiveStartKey"] = _key_in(after, index)
         with self._attempts.faults_named():
-            ask: Any = self._client.query if keys else self._client.scan  # as far as it is read, alike
-            answer = ask(**request, **_lookup(keys))
+            answer: Any  # as far as it is read, alike
+            if index is None:
+                answer = self._client.scan(**request)
+            else:
+                answer = self._client.query(**request, **index.lookup())
             confirm(answer)
         found = (connection_in(row) for row in answer["Items"] if not is_mark(row))
         ended_at = answer.get("LastEvaluatedKey")
@@ -64,43 +67,60 @@ class DynamoDBConnectionRegistry(DynamoDBConnectionStore):
         return "Attributes" in self._answer_unless_refused(self._client.delete_item, oblivion(entry))
 
 
-def _index_keys(selection: Selection) -> dict[str, str]:
-    """The index attributes that narrow the search; none where only a scan finds them.
+class _Index(NamedTuple):
+    """A part of an index: all under one key or, with *region*, what there begins with it."""
+
+    name: str
+    attribute: str
+    key: str
+    region: str = ""
+
+    def lookup(self) -> dict[str, Any]:
+        """Query's parameters."""
+        condition, values = f"{self.attribute} = :key", {":key": {"S": self.key}}
+        if self.region:
+            condition += " AND begins_with(indexedRegion, :region)"
+            values[":region"] = {"S": self.region}
+        return {
+            "IndexName": self.name,
+            "KeyConditionExpression": condition,
+            "ExpressionAttributeValues": values,
+        }
+
+
+def _index_of(selection: Selection) -> _Index | None:
+    """Where the selection is found; ``None`` where only a scan finds it.
 
     Whoever did not say who it is, or of which account, is in no index.
     """
     if selection.client_id not in (None, UNKNOWN_CLIENT):
-        return {"indexedClient": selection.client_id}
+        return _Index("byClient", "indexedClient", selection.client_id)
     if selection.account:
-        keys = {"indexedAccount": str(selection.account)}
-        if selection.region is not None:
-            keys["indexedRegion"] = selection.region or NO_REGION
-        return keys
-    return {}
-
-
-def _lookup(keys: dict[str, str]) -> dict[str, Any]:
-    if not keys:
-        return {}
-    return {
-        "IndexName": "byClient" if "indexedClient" in keys else "byAccount",
-        "KeyConditionExpression": " AND ".join(f"{name} = :{name}" for name in keys),
-        "ExpressionAttributeValues": {f":{name}": {"S": text} for name, text in keys.items()},
-    }
+        region = "" if selection.region is None else indexed_region(selection.region)
+        return _Index("byAccount", "indexedAccount", selection.account, region)
+    return None
 
 
 def _token(key: Any) -> str:
     return base64.urlsafe_b64encode(json.dumps(key, separators=(",", ":")).encode()).decode()
 
 
-def _key_in(token: str, keys: dict[str, str]) -> Any:
-    """The key in *token*, which must be one of the rows that *keys* find."""
+def _key_in(token: str, index: _Index | None) -> Any:
+    """The key in *token*, which must be one of the rows that are found in *index*."""
     try:
         key = json.loads(base64.urlsafe_b64decode(token.encode()))
-        names = {name for name, value in key.items() if isinstance(value["S"], str)}
+        texts = {name: value["S"] for name, value in key.items() if isinstance(value["S"], str)}
     except (ValueError, AttributeError, TypeError, KeyError):
-        names = set()
-    expected = {"connectionId", *keys} | ({"indexedRegion"} if "indexedAccount" in keys else set())
-    if names != expected or any(key[name] != {"S": text} for name, text in keys.items()):
+        texts = {}
+    names = {"connectionId"}
+    if index is not None:
+        names |= {index.attribute} | ({"indexedRegion"} if index.name == "byAccount" else set())
+    if texts.keys() != names or not _is_found_in(index, texts):
         raise InvalidSelection("That is not where a page of this selection ended.")
     return key
+
+
+def _is_found_in(index: _Index | None, texts: dict[str, str]) -> bool:
+    return index is None or (
+        texts[index.attribute] == index.key and texts.get("indexedRegion", "").startswith(index.region)
+    )
