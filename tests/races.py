@@ -2,9 +2,13 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+import pytest
+
+from app.adapters.dynamodb import DynamoDBConnectionRegistry
 from app.adapters.memory_presence import MemoryPresenceStore
 from app.domain.model import Connection, ConnectionId, Removed
 from app.domain.ports import ConnectionRegistry, ConnectionStore, Gateway
@@ -12,6 +16,7 @@ from app.domain.presence import FollowChanges
 from app.domain.sweep import Report, SweepConnections
 from app.domain.upkeep import Change, Entry, Page, Selection
 from tests.builders import FixedClock
+from tests.stores import REGISTRIES, a_direct_store, a_registry
 
 GRACE = timedelta(seconds=30)
 
@@ -79,6 +84,21 @@ class ToldTable:
         if connection := self.registry.get(connection_id):
             return connection
         return next((entry for entry in self.entries() if _id_of(entry) == connection_id), None)
+
+
+STORES = (*REGISTRIES, "direct-dynamodb-local")
+
+
+@contextmanager
+def a_told_table(store: str, request: pytest.FixtureRequest) -> Iterator[ToldTable]:
+    """An empty table, written by the *store* of that name."""
+    if store in REGISTRIES:
+        with a_registry(store, request) as registry:
+            yield ToldTable(registry, registry)
+        return
+    name = request.getfixturevalue("table")
+    with closing(a_direct_store(request.getfixturevalue("dynamodb_local"), name)) as direct:
+        yield ToldTable(direct, DynamoDBConnectionRegistry(request.getfixturevalue("dynamodb"), name))
 
 
 @dataclass

@@ -1,7 +1,6 @@
 """Arbitrary interleavings of everything that can happen to connections, on every store, against a model."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -18,15 +17,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from app.adapters.dynamodb import DynamoDBConnectionRegistry
 from app.adapters.ip import PeerFirstIpResolver
 from app.domain.errors import AlreadyClosed
 from app.domain.model import Connection, ConnectionId, Removed
 from app.domain.upkeep import LONGEST_CONNECTION, Answer, Tombstone, ref_of
 from app.domain.use_cases import MARK_LASTS, CloseConnection, OpenConnection
 from tests.builders import NOON, FixedClock, a_disconnect, a_handshake
-from tests.races import GRACE, ToldTable, Upkeep
-from tests.stores import REGISTRIES, a_direct_store, a_registry
+from tests.races import GRACE, STORES, ToldTable, Upkeep, a_told_table
 
 PENDING = timedelta(seconds=29)  # API Gateway's integration time-out: then the client is refused
 IDS = [ConnectionId("c-1"), ConnectionId("c-2"), ConnectionId("c-3")]
@@ -186,16 +183,10 @@ class Interleavings(RuleBasedStateMachine):
         assert there == {f"{it.id}@{it.connected_at.timestamp() * 1000:.0f}" for it in self.platform.live()}
 
 
-@pytest.fixture(params=[*REGISTRIES, "direct-dynamodb-local"])
+@pytest.fixture(params=STORES)
 def table(request: pytest.FixtureRequest) -> Iterator[ToldTable]:
-    with ExitStack() as stack:
-        if request.param in REGISTRIES:
-            registry = stack.enter_context(a_registry(request.param, request))
-            yield ToldTable(registry, registry)
-        else:
-            endpoint, name = request.getfixturevalue("dynamodb_local"), request.getfixturevalue("table")
-            store = stack.enter_context(closing(a_direct_store(endpoint, name)))
-            yield ToldTable(store, DynamoDBConnectionRegistry(request.getfixturevalue("dynamodb"), name))
+    with a_told_table(request.param, request) as table:
+        yield table
 
 
 def test_whatever_happens_the_list_is_who_is_connected(

@@ -1,13 +1,12 @@
 """Every order of the primitive writes of two connections that share an id, on every store."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import astuple, dataclass
 from datetime import datetime, timedelta
 
 import pytest
 
-from app.adapters.dynamodb import DynamoDBConnectionRegistry
 from app.adapters.ip import PeerFirstIpResolver
 from app.adapters.memory import MemoryConnectionStore
 from app.domain.errors import AlreadyClosed
@@ -15,8 +14,7 @@ from app.domain.model import Connection, ConnectionId, Removed
 from app.domain.upkeep import Answer
 from app.domain.use_cases import CloseConnection, OpenConnection
 from tests.builders import NOON, FixedClock, a_disconnect, a_handshake
-from tests.races import GRACE, ToldTable, Upkeep
-from tests.stores import REGISTRIES, a_direct_store, a_registry
+from tests.races import GRACE, STORES, ToldTable, Upkeep, a_told_table
 
 C1 = ConnectionId("c-1")
 EARLIER, LATER = NOON, NOON + timedelta(seconds=1)
@@ -24,15 +22,10 @@ EARLIER, LATER = NOON, NOON + timedelta(seconds=1)
 type Step = Callable[[], object]
 
 
-@pytest.fixture(params=[*REGISTRIES, "direct-dynamodb-local"])
+@pytest.fixture(params=STORES)
 def table(request: pytest.FixtureRequest) -> Iterator[ToldTable]:
-    if request.param != "direct-dynamodb-local":
-        with a_registry(request.param, request) as registry:
-            yield ToldTable(registry, registry)
-        return
-    name = request.getfixturevalue("table")
-    with closing(a_direct_store(request.getfixturevalue("dynamodb_local"), name)) as store:
-        yield ToldTable(store, DynamoDBConnectionRegistry(request.getfixturevalue("dynamodb"), name))
+    with a_told_table(request.param, request) as table:
+        yield table
 
 
 class OneConnection:

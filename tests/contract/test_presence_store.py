@@ -89,6 +89,20 @@ def becomes(presence: Presence) -> Callable[[Presence], Presence]:
     return lambda _: presence
 
 
+def disturbed(
+    step: Callable[[Presence], Presence], meanwhile: Callable[[], object], seen: list[Presence]
+) -> Callable[[Presence], Presence]:
+    """*step*, which has *seen* what it is given; when it is first asked, something happens *meanwhile*."""
+
+    def asked(presence: Presence) -> Presence:
+        if not seen:
+            meanwhile()
+        seen.append(presence)
+        return step(presence)
+
+    return asked
+
+
 def test_of_an_unknown_client_nothing_is_present(store: PresenceStore) -> None:
     assert current(store) == Presence()
 
@@ -321,13 +335,7 @@ def test_a_change_that_comes_between_is_not_overwritten(
     store.change(DASHBOARD, becomes(there))
     seen: list[Presence] = []
 
-    def step(presence: Presence) -> Presence:
-        if not seen:
-            other.change(DASHBOARD, comes(C2))
-        seen.append(presence)
-        return presence.came(C1)
-
-    changed = store.change(DASHBOARD, step)
+    changed = store.change(DASHBOARD, disturbed(comes(C1), lambda: other.change(DASHBOARD, comes(C2)), seen))
 
     assert seen == [there, there.came(C2)]
     assert changed == there.came(C2).came(C1) == current(store)
@@ -341,13 +349,7 @@ def test_an_end_that_comes_between_is_not_overwritten(
     store.change(DASHBOARD, becomes(Presence(frozenset({C1}), V1)))
     seen: list[Presence] = []
 
-    def step(presence: Presence) -> Presence:
-        if not seen:
-            other.change(DASHBOARD, becomes(Presence()))
-        seen.append(presence)
-        return presence.came(C2)
-
-    store.change(DASHBOARD, step)
+    store.change(DASHBOARD, disturbed(comes(C2), lambda: other.change(DASHBOARD, becomes(Presence())), seen))
 
     assert seen == [Presence(frozenset({C1}), V1), Presence()]
     assert current(store).visit == V2
@@ -359,16 +361,12 @@ def test_an_end_and_a_new_beginning_that_come_between_are_not_overwritten(
     """A version that counts from 1 would be the same again."""
     store, other = a_store(dynamodb, presence_table), a_store(dynamodb, presence_table)
     store.change(DASHBOARD, becomes(Presence(frozenset({C1}), V1)))
-    seen: list[Presence] = []
 
-    def step(presence: Presence) -> Presence:
-        if not seen:
-            other.change(DASHBOARD, becomes(Presence()))
-            other.change(DASHBOARD, becomes(Presence(frozenset({C2}), V2)))
-        seen.append(presence)
-        return presence.went(C1)
+    def ends_and_begins() -> None:
+        other.change(DASHBOARD, becomes(Presence()))
+        other.change(DASHBOARD, becomes(Presence(frozenset({C2}), V2)))
 
-    store.change(DASHBOARD, step)
+    store.change(DASHBOARD, disturbed(goes(C1), ends_and_begins, []))
 
     assert current(store) == Presence(frozenset({C2}), V2)
 
