@@ -27,6 +27,7 @@ _ROOT = _HERE.parent
 _STACK = "switchboard"
 _BUCKET = "switchboard-source"
 _CODE = "app.zip"
+_TEMPLATE = "template.json"
 _THAT_ASK_THE_GATEWAY = ("SweepFunction", "ChangesFunction")
 
 GRACE = timedelta(seconds=2)
@@ -51,10 +52,12 @@ def deploy(
     template = _template()
     _run_from_source(template, libraries=_libraries(directory), log=functions_log(directory))
     _ask_the_emulator(template, endpoint)
+    _watch_single_metrics(template)
+    s3.put_object(Bucket=_BUCKET, Key=_TEMPLATE, Body=json.dumps(template))
     try:
         cloudformation.create_stack(
             StackName=_STACK,
-            TemplateBody=json.dumps(template),
+            TemplateURL=f"{endpoint}/{_BUCKET}/{_TEMPLATE}",  # it is longer than a TemplateBody may be
             Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
         )
         cloudformation.get_waiter("stack_create_complete").wait(
@@ -113,6 +116,16 @@ def _ask_the_emulator(template: Template, endpoint: str) -> None:
         }
     # MiniStack hands <aws.scheduler.scheduled-time> on as it is; without it, a sweep goes by its own clock.
     resources["SweepSchedule"]["Properties"]["Target"]["Input"] = "{}"
+
+
+def _watch_single_metrics(template: Template) -> None:
+    """Make each alarm on an expression one on the first metric in it, for MiniStack knows no others."""
+    for resource in template["Resources"].values():
+        properties = resource.get("Properties", {})
+        if resource["Type"] != "AWS::CloudWatch::Alarm" or "Metrics" not in properties:
+            continue
+        first = properties.pop("Metrics")[0]["MetricStat"]
+        properties |= first["Metric"] | {"Period": first["Period"], "Statistic": first["Stat"]}
 
 
 def _source() -> bytes:

@@ -34,6 +34,9 @@ UNLIKE_AWS = (
     "The functions' log records go to a file; no access log, metric or alarm comes of a WebSocket.",
     "No row expires by its ttl.",
     "A change that the changes function reports as failed is not delivered again.",
+    "A batch on which that function raises comes again whole, never halved, and no attempts are counted.",
+    "The schedule sends no time of its own: a sweep knows its turn by its clock.",
+    "The alarm on questions without an answer watches their number, not their share.",
     f"Who came less than {GRACE.total_seconds():.0f} s ago is not swept, instead of 30 s: a demo is short.",
 )
 """Where MiniStack falls short. It takes every resource of the template, so none is left out."""

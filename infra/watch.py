@@ -20,7 +20,7 @@ def watch(stack: LocalStack, screen: Screen) -> None:
     screen.say("The same list by the command line, from another terminal:")
     screen.add(
         *(f"export {name}={value}" for name, value in stack.environment.items()),
-        "uv run python -m app ls",
+        "make cli ARGS=ls",
     )
     screen.say("Who is connected, until Ctrl-C:")
     with screen.live() as show:

@@ -10,10 +10,12 @@ is up to two:
 
 =====================================================  =============================
 an ``add``                                             1 and the indexes'
+an ``add`` in the place of an older row                1 and twice the indexes'
 an ``add`` that changes nothing, or is refused         1
 a ``remove``                                           1 and the indexes'
 a ``remove`` that finds nothing                        1
 a ``mark_closed``, which only follows one of those     1
+a ``mark_closed`` that takes a row out                 1 and the indexes'
 a row that DynamoDB deletes since its time is over     0
 =====================================================  =============================
 """
@@ -54,7 +56,12 @@ THROTTLED = frozenset(
 CREDENTIALS_REFUSED = frozenset({"ExpiredTokenException", "UnrecognizedClientException"})
 CONDITION_FAILED = "ConditionalCheckFailedException"
 
-_NOT_NEWER = "attribute_not_exists(connectedAt) OR connectedAt <= :connectedAt"
+# What is no number is unknown, and a row that does not tell its time counts as the same.
+_NOT_NEWER = "NOT attribute_type(connectedAt, :number) OR connectedAt <= :connectedAt"
+
+
+NUMBER: dict[str, Value] = {":number": {"S": "N"}}
+"""The type of a number, as conditions name it."""
 
 
 def key(connection_id: ConnectionId) -> dict[str, Value]:
@@ -93,7 +100,7 @@ def removal(connection_id: ConnectionId, connected_at: datetime | None) -> dict[
     }
     if connected_at is not None:
         request["ConditionExpression"] += f" AND ({_NOT_NEWER})"
-        request["ExpressionAttributeValues"] = _connected_at(connected_at)
+        request["ExpressionAttributeValues"] = _connected_at(connected_at) | NUMBER
     return request
 
 
@@ -109,7 +116,7 @@ def closing_mark(
     return {
         "Item": key(connection_id) | item,
         "ConditionExpression": _NOT_NEWER,  # where there is no row, it has no connectedAt
-        "ExpressionAttributeValues": _connected_at(connected_at),
+        "ExpressionAttributeValues": _connected_at(connected_at) | NUMBER,
         "ReturnValues": "ALL_OLD",
     }
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from app.domain.errors import StorageUnavailable
 from app.domain.model import Connection, ConnectionId
 from app.domain.ports import Clock, ConnectionRegistry, Gateway
-from app.domain.upkeep import LONGEST_CONNECTION, Answer, Page, Selection
+from app.domain.upkeep import LONGEST_CONNECTION, Answer, Page, Selection, age_of, is_young
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,9 +15,8 @@ class ListConnections:
     """Tell who is connected.
 
     A connection whose time is over, by its ``expires_at`` or by the gateway's
-    longest, is left out, whether or not the store has forgotten it. One whose
-    times nobody knows counts from 1970, so it is left out too: the sweep asks
-    the gateway of it.
+    longest, is left out, whether or not the store has forgotten it. So is one
+    whose age nobody knows: the sweep asks the gateway of it.
     """
 
     registry: ConnectionRegistry
@@ -85,8 +84,16 @@ class HangUp:
     clock: Clock
     grace: timedelta
 
+    def find(self, connection_id: ConnectionId) -> Connection | None:
+        """What it would end: whatever has the id, its time over or not; ``None`` where nothing has it.
+
+        Raises:
+            StorageUnavailable: the store did not answer in time.
+        """
+        return self.registry.get(connection_id)
+
     def __call__(self, connection_id: ConnectionId) -> HungUp | None:
-        """End what has the id, its time over or not; ``None`` where nothing has it.
+        """End what has the id, and tell what became of it; ``None`` where nothing has it.
 
         What the gateway ended is forgotten here as well, since its
         ``$disconnect`` may never come; where the store fails to, that, or the
@@ -97,13 +104,13 @@ class HangUp:
         Raises:
             StorageUnavailable: the store did not answer in time, and nothing was ended.
         """
-        connection = self.registry.get(connection_id)
+        connection = self.find(connection_id)
         if connection is None:
             return None
         answer = self.gateway.close(connection)
         if answer is Answer.CLOSED:
             return HungUp(connection, answer, forgotten=self._forget_or_leave(connection))
-        if answer is Answer.GONE and not self._is_young(connection):
+        if answer is Answer.GONE and not is_young(connection, self.clock.now(), self.grace):
             self.registry.forget(connection)
             return HungUp(connection, answer, forgotten=True)
         return HungUp(connection, answer, forgotten=False)
@@ -115,14 +122,7 @@ class HangUp:
             return False
         return True
 
-    def _is_young(self, connection: Connection) -> bool:
-        return self.clock.now() - _began(connection) < self.grace
-
 
 def _is_live(connection: Connection, now: datetime) -> bool:
-    return now < connection.expires_at and now - _began(connection) < LONGEST_CONNECTION
-
-
-def _began(connection: Connection) -> datetime:
-    """By the gateway, where that is known: our own clock may differ."""
-    return connection.connected_at or connection.created_at
+    age = age_of(connection, now)
+    return now < connection.expires_at and age is not None and age < LONGEST_CONNECTION

@@ -109,7 +109,9 @@ class ConnectionRegistry(ConnectionStore, Protocol):
         """
 
     def forget(self, entry: "Entry") -> bool:
-        """Remove exactly this connection or mark, and tell whether it was there; what has its id since stays.
+        """Remove exactly this connection or mark; what has its id since stays.
+
+        Tells whether it was there, or may have been, where an answer was lost.
 
         Raises:
             StorageUnavailable: the store did not confirm in time.

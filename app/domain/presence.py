@@ -16,6 +16,7 @@ from app.domain.upkeep import (
     Tombstone,
     Turn,
     VisitId,
+    is_young,
     parts_of,
     ref_marked,
     ref_of,
@@ -149,8 +150,9 @@ class FollowChanges:
         ref = ref_of(connection)
         if client := Client.of(connection):
             self._step(client, lambda presence: presence.went(ref), tell)
-        if self.registry.forget(connection):
+        if self.registry.get(connection.id) == connection:
             tell(Revived(connection))
+            self.registry.forget(connection)
 
     def _step(self, client: Client, step: Callable[[Presence], Presence], tell: Tell) -> Presence:
         """Change the client's presence, tell what has to be told of it, and only then strike that out."""
@@ -172,14 +174,15 @@ class FollowChanges:
             if connection is not None and ref_of(connection) == ref:
                 answer = self.gateway.close(connection)
                 if self._has_ended(connection, answer):
+                    tell(Replaced(connection, answer))  # first: it may come again, but must not be lost
                     self.registry.forget(connection)
-                    tell(Replaced(connection, answer))
                 else:
                     tell(NotReplaced(connection, answer))
 
     def _has_ended(self, connection: Connection, answer: Answer) -> bool:
-        began = connection.connected_at or connection.created_at
-        return answer is Answer.CLOSED or (answer is Answer.GONE and self.clock.now() - began > self.grace)
+        if answer is Answer.GONE:
+            return not is_young(connection, self.clock.now(), self.grace)
+        return answer is Answer.CLOSED
 
 
 def _connection(entry: Entry | None) -> Connection | None:

@@ -12,13 +12,9 @@ from threading import Lock, Semaphore
 from app.domain.errors import StorageUnavailable
 from app.domain.model import Connection
 from app.domain.ports import Clock, ConnectionRegistry, Gateway
-from app.domain.upkeep import LONGEST_CONNECTION, SLACK, Answer, Entry, Tombstone
+from app.domain.upkeep import LONGEST_CONNECTION, SLACK, Answer, Entry, Tombstone, age_of, is_young
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# WebSocket APIs came on this day, so an earlier time is none: an unknown one reads as 1970, and so does one
-# that somebody wrote in seconds.
-_FIRST_DAY = datetime(2018, 12, 18, tzinfo=UTC)
-_CLOCKS_DIFFER_BY = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +25,8 @@ class Report:
 
     - ``young``, ``alive``: nothing, since they live
     - ``removed_by_age``: removed without a question; ``gone``: removed since the gateway does not have it
-    - ``throttled``, ``forbidden``, ``failed``: nothing, since the gateway did not say, or the store did not
-      confirm the removal (``failed``, too)
+    - ``throttled``, ``forbidden``, ``failed``: nothing, since the gateway did not say
+    - ``not_removed``: to be removed, which the store did not confirm
     - ``changed_meanwhile``: no more what it was when it was to be removed
     - ``marks_removed``, ``marks_kept``: of connections that ended before they were recorded
     - ``left_for_next_time``: fetched when the time was up
@@ -53,6 +49,7 @@ class Report:
     throttled: int
     forbidden: int
     failed: int
+    not_removed: int
     changed_meanwhile: int
     marks_removed: int
     marks_kept: int
@@ -112,6 +109,7 @@ class _Fate(Enum):
     THROTTLED = auto()
     FORBIDDEN = auto()
     FAILED = auto()
+    NOT_REMOVED = auto()
     CHANGED_MEANWHILE = auto()
     MARK_REMOVED = auto()
     MARK_KEPT = auto()
@@ -179,6 +177,7 @@ class _Run:
             throttled=count[_Fate.THROTTLED],
             forbidden=count[_Fate.FORBIDDEN],
             failed=count[_Fate.FAILED],
+            not_removed=count[_Fate.NOT_REMOVED],
             changed_meanwhile=count[_Fate.CHANGED_MEANWHILE],
             marks_removed=count[_Fate.MARK_REMOVED],
             marks_kept=count[_Fate.MARK_KEPT],
@@ -221,26 +220,29 @@ class _Run:
 
     def _due(self, entry: Entry) -> _Task | _Fate:
         """What is to be done about *entry*, or what becomes of it without that."""
-        now = self._sweep.clock.now()
-        if now >= self._until:
+        if self._is_time_up():
             return self._left()
+        now = self._sweep.clock.now()
         if isinstance(entry, Tombstone):
             if now <= entry.expires_at:
                 return _Fate.MARK_KEPT
             return partial(self._remove, entry, _Fate.MARK_REMOVED)
-        age = _age(entry, now)
+        age = age_of(entry, now)
         if age is not None and age > LONGEST_CONNECTION + SLACK:
             return partial(self._remove, entry, _Fate.REMOVED_BY_AGE)
-        if age is not None and age < self._sweep.grace:
+        if is_young(entry, now, self._sweep.grace):
             return _Fate.YOUNG
         return self._question(entry)
 
     def _question(self, connection: Connection) -> _Task | _Fate:
         self._sweep.pace()
-        if self._sweep.clock.now() >= self._until:
+        if self._is_time_up():
             return self._left()
         self._asked += 1
         return partial(self._ask, connection)
+
+    def _is_time_up(self) -> bool:
+        return self._sweep.clock.now() >= self._until
 
     def _left(self) -> _Fate:
         self._over = True
@@ -256,16 +258,8 @@ class _Run:
         try:
             return fate if self._sweep.registry.forget(entry) else _Fate.CHANGED_MEANWHILE
         except StorageUnavailable:
-            return _Fate.FAILED
+            return _Fate.NOT_REMOVED
 
     def _count(self, fate: _Fate) -> None:
         with self._counting:
             self._counted[fate] += 1
-
-
-def _age(connection: Connection, now: datetime) -> timedelta | None:
-    """How old *connection* is at *now*; ``None`` where that can't be told from what is recorded."""
-    for began in (connection.connected_at, connection.created_at):
-        if began is not None and began >= _FIRST_DAY:
-            return now - began if began <= now + _CLOCKS_DIFFER_BY else None
-    return None

@@ -6,7 +6,7 @@ import it.
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import NewType, Self
 
@@ -17,6 +17,11 @@ LONGEST_CONNECTION = timedelta(hours=2)
 """How long API Gateway lets a WebSocket connection last (its quotas page: 'Connection duration')."""
 SLACK = timedelta(minutes=5)
 """How much longer than that a connection is believed to last, since clocks differ."""
+
+# WebSocket APIs came on this day, so an earlier time is none: an unknown one reads as 1970, and so does one
+# that somebody wrote in seconds.
+_FIRST_DAY = datetime(2018, 12, 18, tzinfo=UTC)
+_CLOCKS_DIFFER_BY = timedelta(minutes=1)  # at most; what is further ahead is no time
 
 
 class InvalidSelection(SwitchboardError):
@@ -102,6 +107,30 @@ VisitId = NewType("VisitId", str)
 """One visit of a client, from when it has its first connection to when it has none: that first one's ref."""
 
 
+def began_at(connection: Connection) -> datetime | None:
+    """When *connection* began, by the gateway or else by our own clock; ``None`` where neither can be."""
+    for began in (connection.connected_at, connection.created_at):
+        if began is not None and began >= _FIRST_DAY:
+            return began
+    return None
+
+
+def age_of(connection: Connection, now: datetime) -> timedelta | None:
+    """How old *connection* is at *now*, negative where clocks differ; ``None`` where nobody knows."""
+    began = began_at(connection)
+    return None if began is None else now - began
+
+
+def is_young(connection: Connection, now: datetime, grace: timedelta) -> bool:
+    """Whether its handshake may not be answered yet: it began, or was recorded, less than *grace* ago.
+
+    When it began says too little: the gateway takes that time before it asks
+    an authorizer, which may take half a minute itself.
+    """
+    times = (connection.connected_at, connection.created_at)
+    return any(at is not None and -_CLOCKS_DIFFER_BY <= now - at < grace for at in times)
+
+
 def ref_of(connection: Connection) -> ConnectionRef:
     """The id with the time at which it began (epoch milliseconds), by the gateway where that is known."""
     return _ref(connection.id, connection.connected_at or connection.created_at)
@@ -119,8 +148,10 @@ def parts_of(ref: ConnectionRef) -> tuple[ConnectionId, int]:
 
 
 def _is_over(ref: ConnectionRef, by: ConnectionRef) -> bool:
-    """Whether the first one must have ended when the second one began."""
-    return timedelta(milliseconds=parts_of(by)[1] - parts_of(ref)[1]) > LONGEST_CONNECTION + SLACK
+    """Whether the first one must have ended when the second one began, as far as that is known."""
+    began, began_then = parts_of(ref)[1], parts_of(by)[1]
+    is_known = began >= _FIRST_DAY.timestamp() * 1000
+    return is_known and timedelta(milliseconds=began_then - began) > LONGEST_CONNECTION + SLACK
 
 
 def _ref(connection_id: ConnectionId, began: datetime) -> ConnectionRef:
@@ -158,6 +189,10 @@ class VisitEvent:
     visit: VisitId
 
 
+MOST_CONNECTIONS = 5_000
+"""That one client is known to have: so that its presence is not more than a store can keep."""
+
+
 @dataclass(frozen=True, slots=True)
 class Presence:
     """The connections that a client has, the visit that they make, and what of it has to be told yet.
@@ -175,8 +210,11 @@ class Presence:
         """With that connection; the first one begins a visit.
 
         Those that began so long before it that the gateway has ended them are
-        gone, whether or not anybody could tell so of them.
+        gone, whether or not anybody could tell so of them. Beyond the most that
+        are kept, further ones don't count.
         """
+        if len(self.connections) >= MOST_CONNECTIONS:
+            return self
         if over := frozenset(other for other in self.connections if _is_over(other, ref)):
             return self._without(over).came(ref)
         connections = self.connections | {ref}

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from app.domain.model import Closed, Connection, Disconnect, Handshake, Opened
+from app.domain.model import Closed, Connection, Disconnect, Handshake, Opened, Removed
 from app.domain.ports import Clock, ConnectionStore, IpResolver
 
-OPENING_TAKES = timedelta(minutes=1)
-"""At most: API Gateway gives a handshake up after 29 s (integration time-out), and two clocks may differ."""
+OPENING_TAKES = timedelta(minutes=2)
+"""At most: API Gateway waits up to 29 s for an authorizer and as long for the function; clocks differ."""
 MARK_LASTS = timedelta(minutes=10)
-"""How long a connection that closed before it was recorded stays marked; ten times what its open may take."""
+"""How long a connection that closed before it was recorded stays marked: five times what an open takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +62,20 @@ class CloseConnection:
             StorageUnavailable: the store did not confirm in time.
         """
         now = self.clock.now()
-        began = disconnect.connected_at
-        removed = self.store.remove(disconnect.connection_id, began)
-        if began is not None and now - began < OPENING_TAKES and not _is_of(began, removed.connection):
+        connected_at = disconnect.connected_at
+        removed = self.store.remove(disconnect.connection_id, connected_at)
+        if (
+            connected_at is not None
+            and now - connected_at < OPENING_TAKES
+            and not _is_of(connected_at, removed.connection)
+        ):
             late = self.store.mark_closed(
-                disconnect.connection_id, connected_at=began, closed_at=now, until=now + MARK_LASTS
+                disconnect.connection_id, connected_at=connected_at, closed_at=now, until=now + MARK_LASTS
             )
-            removed = late if late.connection is not None else removed
-        if began is None and removed.connection is not None:
-            began = removed.connection.connected_at or removed.connection.created_at
+            removed = Removed(late.connection or removed.connection, removed.certain and late.certain)
+        began = connected_at
+        if removed.connection is not None:
+            began = removed.connection.connected_at or began or removed.connection.created_at
         ended = disconnect.disconnected_at or now
         lasted = max(ended - began, timedelta()) if began is not None else None
         return Closed(removed, lasted)

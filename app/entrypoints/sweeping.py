@@ -22,12 +22,13 @@ time-outs, twice where the first attempt breaks off, and some for what those
 don't count: to look the name up, and to try another of its addresses.
 """
 
-RESERVE = LONGEST_QUESTION + LONGEST_STORE_CALL
+RESERVE = LONGEST_QUESTION + 2 * LONGEST_STORE_CALL
 """How long before Lambda would stop the function nothing more is begun.
 
 The last thing begun is a question whose answer is followed by a removal: both
-may time out, and the report is still to be written. To read on in the table
-takes one store call, too, and is followed by nothing by then.
+may time out. Whoever waited for that to end may read on in the table once
+more, before it sees that the time is up. Then the report is still to be
+written.
 """
 
 _KEYS = {"scheduledTime", "dryRun", "segment"}
@@ -130,6 +131,7 @@ def _facts(report: Report) -> dict[str, object]:
         "throttled": report.throttled,
         "forbidden": report.forbidden,
         "failed": report.failed,
+        "notRemoved": report.not_removed,
         "changedMeanwhile": report.changed_meanwhile,
         "marksRemoved": report.marks_removed,
         "marksKept": report.marks_kept,

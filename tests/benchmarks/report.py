@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.benchmarks.assemble import CHECKOUT
-from tests.benchmarks.figures import IMAGE_TARGET_MB, Comparison, Ratio
+from tests.benchmarks.figures import IMAGE_TARGET_MB, SWEEP_MEMORY_TARGET, Comparison, Ratio
 from tests.benchmarks.measure import Calls, Sample
 from tests.benchmarks.subjects import OURS, SEED
 
@@ -67,9 +67,14 @@ def show_sizes(console: Console, sizes: Mapping[str, int], what: str) -> None:
 
 
 def show_sweep_memory(console: Console, memory: Mapping[int, int]) -> None:
-    """Peak memory of a sweep, by number of rows."""
-    told = ", ".join(f"{rows} rows {peak / 1e6:.1f} MB" for rows, peak in memory.items())
-    console.print(f"[bold]Peak memory of a sweep's process[/]: {told}\n")
+    """Peak memory of a sweep by number of rows, and how it grows with them, against its target."""
+    growth = memory[max(memory)] / memory[min(memory)]
+    verdict = _coloured("met" if growth <= SWEEP_MEMORY_TARGET else "missed")
+    told = ", ".join(f"{rows:,} rows {peak / 1e6:.1f} MB" for rows, peak in memory.items())
+    console.print(
+        f"[bold]Peak memory of a sweep's process[/]: {told}; "
+        f"{growth:.3f} times (target ≤ {SWEEP_MEMORY_TARGET:.2f}: {verdict})\n"
+    )
 
 
 def show_instructions(console: Console, counts: Mapping[str, Mapping[str, float]]) -> None:

@@ -10,7 +10,7 @@ import boto3
 import certifi
 import trustme  # type: ignore[import-not-found,unused-ignore]
 
-from tests.benchmarks.assemble import amazon_roots
+from tests.benchmarks.assemble import CHECKOUT, amazon_roots
 from tests.benchmarks.subjects import ACCESS_KEY, REGION, Backend, Bundles
 from tests.dynamodb_local import running_dynamodb_local
 from tests.template import table_properties
@@ -21,8 +21,24 @@ _HERE = Path(__file__).parent
 @contextmanager
 def stub(name: str, certificate: Path | None = None, bundles: Bundles | None = None) -> Iterator[Backend]:
     """The fast stub; over TLS with a *certificate* that an authority in *bundles* vouches for."""
+    with _serving("-P", str(_HERE / "stub.py"), *([str(certificate)] if certificate else [])) as port:
+        scheme = "https" if certificate else "http"
+        yield Backend(name, f"{scheme}://127.0.0.1:{port}", "connections", bundles)
+
+
+@contextmanager
+def management_api() -> Iterator[str]:
+    """The slow stub of the gateway; its endpoint, as of an API's stage."""
+    with _serving("-m", "tests.benchmarks.sweep_gateway") as port:
+        yield f"http://127.0.0.1:{port}/prod"
+
+
+@contextmanager
+def _serving(*arguments: str) -> Iterator[int]:
+    """The port that a Python process serves on."""
     with subprocess.Popen(
-        [sys.executable, "-P", _HERE / "stub.py", *([certificate] if certificate else [])],
+        [sys.executable, *arguments],
+        cwd=CHECKOUT,
         stdin=subprocess.PIPE,  # closes when this process ends, and ends the stub
         stdout=subprocess.PIPE,
         text=True,
@@ -30,9 +46,7 @@ def stub(name: str, certificate: Path | None = None, bundles: Bundles | None = N
     ) as process:
         try:
             assert process.stdout
-            scheme = "https" if certificate else "http"
-            port = int(process.stdout.readline())
-            yield Backend(name, f"{scheme}://127.0.0.1:{port}", "connections", bundles)
+            yield int(process.stdout.readline())
         finally:
             process.terminate()
 

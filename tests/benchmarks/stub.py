@@ -36,8 +36,8 @@ _NOTHING = b"{}"
 _REQUEST_ID = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789ABCDEFGHIJVV4KQNSO5AEMVJF66Q9ASUAAJG"
 
 
-class DynamoDB(asyncio.Protocol):
-    """One connection: kept alive, answered request by request."""
+class Kept(asyncio.Protocol):
+    """One connection, kept alive, and what came on it that is not answered yet."""
 
     def __init__(self) -> None:
         self._received = b""
@@ -46,6 +46,10 @@ class DynamoDB(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.WriteTransport)
         self._transport = transport
+
+
+class DynamoDB(Kept):
+    """Answers request by request."""
 
     def data_received(self, data: bytes) -> None:
         self._received += data
@@ -84,18 +88,18 @@ def _answer(body: bytes, at: int) -> bytes:
     return head.encode() + body
 
 
-def serve(certificate: str | None = None) -> None:
-    """Serve on a port of loopback, over TLS where there is a *certificate* (PEM, its key in it)."""
+def serve(protocol: type[Kept], certificate: str | None = None) -> None:
+    """Speak *protocol* on a port of loopback, over TLS with a *certificate* (PEM, its key in it)."""
     tls = None
     if certificate is not None:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(certificate)
     loop = asyncio.new_event_loop()
-    server = loop.run_until_complete(loop.create_server(DynamoDB, "127.0.0.1", 0, ssl=tls))
+    server = loop.run_until_complete(loop.create_server(protocol, "127.0.0.1", 0, ssl=tls))
     print(server.sockets[0].getsockname()[1], flush=True)
     loop.add_reader(sys.stdin, loop.stop)
     loop.run_forever()
 
 
 if __name__ == "__main__":
-    serve(*sys.argv[1:])
+    serve(DynamoDB, *sys.argv[1:])

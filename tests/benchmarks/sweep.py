@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import boto3
@@ -24,7 +23,7 @@ from tests.benchmarks.assemble import CHECKOUT
 from tests.benchmarks.figures import SWEEP, Comparison, compare
 from tests.benchmarks.measure import Sample
 from tests.benchmarks.report import a_console, show, show_sweep_memory
-from tests.benchmarks.servers import dynamodb_local
+from tests.benchmarks.servers import dynamodb_local, management_api
 from tests.benchmarks.subjects import ACCESS_KEY, OURS, REGION, SEED, SESSION_TOKEN
 from tests.benchmarks.sweep_once import a_client, a_sweep, swept
 from tests.builders import a_connection
@@ -33,8 +32,8 @@ from tests.template import table_properties
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-PAIRS = 5
-ALIVE, GONE = 500, 10
+PAIRS = 3
+ALIVE, GONE = 990, 10
 MEMORY_ROWS = (600, 6000)
 """Rows as large as the rules allow, so that the fewer are more than a page of DynamoDB's (1 MB)."""
 
@@ -51,7 +50,7 @@ class Sweeps(NamedTuple):
 
 def measure_sweeps(pairs: int = PAIRS) -> Sweeps:
     """Sweep the same rows by either subject, in pairs; then a table, and one of ten times its rows."""
-    with _environment(), dynamodb_local(SWEEP) as backend, _gateway() as gateway:
+    with _environment(), dynamodb_local(SWEEP) as backend, management_api() as gateway:
         client = a_client(backend.endpoint)
         samples = _timed(client, backend.table, backend.endpoint, gateway, pairs)
         memory = {}
@@ -135,23 +134,6 @@ def _environment() -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ |= before
-
-
-@contextmanager
-def _gateway() -> Iterator[str]:
-    """The stub's endpoint."""
-    with subprocess.Popen(
-        [sys.executable, "-P", Path(__file__).with_name("sweep_gateway.py")],
-        stdin=subprocess.PIPE,  # closes when this process ends, and ends the stub
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,  # Ctrl-C is for us to handle
-    ) as process:
-        try:
-            assert process.stdout
-            yield f"http://127.0.0.1:{int(process.stdout.readline())}/prod"
-        finally:
-            process.terminate()
 
 
 def _a_row(name: str) -> Connection:

@@ -6,7 +6,8 @@ standard input closes.
 """
 
 import asyncio
-import sys
+
+from tests.benchmarks.stub import Kept, serve
 
 TAKES = 0.01  # seconds
 
@@ -37,33 +38,16 @@ ALIVE = _answer("200 OK", _ALIVE)
 GONE = _answer("410 Gone", _GONE, "x-amzn-ErrorType: GoneException\r\n")
 
 
-class ManagementApi(asyncio.Protocol):
-    """One connection: kept alive, answered request by request."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._received = b""
-        self._transport: asyncio.WriteTransport
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
+class ManagementApi(Kept):
+    """Answers any number of requests at once."""
 
     def data_received(self, data: bytes) -> None:
         self._received += data
         while b"\r\n\r\n" in self._received:
             head, _, self._received = self._received.partition(b"\r\n\r\n")
-            self._loop.call_later(TAKES, self._transport.write, GONE if b"/gone" in head else ALIVE)
-
-
-def serve() -> None:
-    """Serve on a port of loopback."""
-    loop = asyncio.new_event_loop()
-    server = loop.run_until_complete(loop.create_server(lambda: ManagementApi(loop), "127.0.0.1", 0))
-    print(server.sockets[0].getsockname()[1], flush=True)
-    loop.add_reader(sys.stdin, loop.stop)
-    loop.run_forever()
+            answer = GONE if b"/gone" in head else ALIVE
+            asyncio.get_running_loop().call_later(TAKES, self._transport.write, answer)
 
 
 if __name__ == "__main__":
-    serve()
+    serve(ManagementApi)

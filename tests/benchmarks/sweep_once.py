@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 from app.adapters.clock import SystemClock
 from app.adapters.dynamodb import DynamoDBConnectionRegistry, dynamodb_client
 from app.adapters.gateway import ManagementApiGateway
+from app.adapters.pace import SteadyPace
 from app.domain.sweep import Report, SweepConnections
+from app.settings import SweepSettings
 from tests.benchmarks.driver import peak_memory
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 _REGION = "eu-central-1"
-_CONCURRENCY = 32
+_SETTINGS = SweepSettings()
 
 
 def a_client(endpoint: str) -> "DynamoDBClient":
@@ -24,19 +26,19 @@ def a_client(endpoint: str) -> "DynamoDBClient":
         connect_timeout=timedelta(seconds=2),
         read_timeout=timedelta(seconds=10),
         attempts=3,
-        connections=_CONCURRENCY,
+        connections=_SETTINGS.concurrency,
     )
 
 
 def a_sweep(client: "DynamoDBClient", table: str, gateway: str) -> SweepConnections:
-    """The sweep as the function has it, but at whatever rate the questions are answered."""
+    """The sweep as the function has it where nothing is set, its pace included."""
     return SweepConnections(
         DynamoDBConnectionRegistry(client, table),
-        ManagementApiGateway(region=_REGION, endpoint=gateway, connections=_CONCURRENCY),
+        ManagementApiGateway(region=_REGION, endpoint=gateway, connections=_SETTINGS.concurrency),
         SystemClock(),
-        grace=timedelta(seconds=30),
-        concurrency=_CONCURRENCY,
-        pace=lambda: None,
+        grace=_SETTINGS.grace,
+        concurrency=_SETTINGS.concurrency,
+        pace=SteadyPace(_SETTINGS.rate),
     )
 
 

@@ -8,6 +8,7 @@ import signal
 import sys
 from datetime import timedelta
 
+import pytest
 from rich.console import Console
 
 from tests.chaos.database import Database, a_database
@@ -28,6 +29,8 @@ def main() -> None:
     try:
         with a_database() as database:
             outcome = asyncio.run(_stoppable(options, database))
+    except (pytest.skip.Exception, pytest.fail.Exception) as no_database:
+        sys.exit(str(no_database))
     except TimeoutError:
         sys.exit(f"Not done within {options.limit} (seed {options.seed}).")
     except (asyncio.CancelledError, KeyboardInterrupt):

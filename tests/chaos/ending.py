@@ -83,4 +83,5 @@ class Ending:
 
 
 def _is_whole(report: Report) -> bool:
-    return report.finished and not report.failed and not report.throttled and not report.forbidden
+    unsettled = report.failed + report.not_removed + report.throttled + report.forbidden
+    return report.finished and not unsettled

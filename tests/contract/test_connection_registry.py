@@ -1,7 +1,8 @@
 """What every ConnectionRegistry promises beyond its store: to be read and repaired as a whole."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from app.domain.model import AccountId, ClientId, Connection, ConnectionId, Regi
 from app.domain.ports import ConnectionRegistry
 from app.domain.upkeep import InvalidSelection, Selection, Tombstone
 from tests.builders import NOON, a_bare_connection, a_connection
+from tests.dynamodb_local import a_client
+from tests.integration.faulty_database import faulty_database, forwarding_to, losing_the_answer_of
 from tests.stores import REGISTRIES, a_registry
 
 if TYPE_CHECKING:
@@ -186,6 +189,38 @@ def test_a_row_that_tells_no_time_is_forgotten_by_its_id(dynamodb: "DynamoDBClie
 
     assert all(registry.forget(entry) for entry in registry.segment(0, of=1))
     assert list(registry.segment(0, of=1)) == []
+
+
+@pytest.mark.parametrize("unreadable", [{"S": "2026-11-21T12:00:00Z"}, {"NULL": True}], ids=["text", "null"])
+def test_a_row_whose_time_is_no_number_is_of_unknown_time(
+    dynamodb: "DynamoDBClient", table: str, unreadable: dict[str, object]
+) -> None:
+    registry = DynamoDBConnectionRegistry(dynamodb, table)
+    foreign = {"connectionId": {"S": "c-1"}, "createdAt": {"N": "1795262400000"}, "connectedAt": unreadable}
+    removals: list[Callable[[], bool]] = [
+        lambda: registry.remove(ConnectionId("c-1"), NOON).connection is not None,
+        lambda: registry.remove(ConnectionId("c-1"), None).connection is not None,
+        lambda: all(registry.forget(entry) for entry in registry.segment(0, of=1)),
+        lambda: mark(registry, "c-1") in registry.segment(0, of=1),
+    ]
+
+    for is_removed in removals:
+        dynamodb.put_item(TableName=table, Item=foreign)  # type: ignore[arg-type]
+        assert is_removed()
+        assert registry.get(ConnectionId("c-1")) is None
+
+
+def test_a_removal_whose_answer_was_lost_may_have_been_done(
+    dynamodb: "DynamoDBClient", dynamodb_local: str, table: str
+) -> None:
+    connection = DynamoDBConnectionRegistry(dynamodb, table).add(a_connection())
+
+    with (
+        faulty_database(losing_the_answer_of(dynamodb_local), forwarding_to(dynamodb_local)) as database,
+        closing(a_client(database.endpoint)) as client,
+    ):
+        assert DynamoDBConnectionRegistry(client, table).forget(connection)
+    assert not DynamoDBConnectionRegistry(dynamodb, table).forget(connection)
 
 
 def test_a_connection_is_not_forgotten_by_its_mark_nor_a_mark_by_its_connection(

@@ -101,13 +101,25 @@ def test_the_image_holds_the_app_and_its_locked_dependencies_alone(image: str) -
 def test_no_tool_reaches_the_image(image: str) -> None:
     code = (
         "import importlib.util, shutil;"
-        "print([tool for tool in ('uv', 'pytest', 'moto', 'testcontainers', 'docker', 'ministack')"
-        "       if shutil.which(tool) or importlib.util.find_spec(tool)])"
+        "tools = ('uv', 'pytest', 'moto', 'testcontainers', 'docker', 'ministack', 'typer', 'rich');"
+        "print([tool for tool in tools if shutil.which(tool) or importlib.util.find_spec(tool)])"
     )
 
     found = ast.literal_eval(python_in_image(image, code, PYTHONPATH=TASK_ROOT))
 
     assert found == []
+
+
+def test_the_image_has_the_entrypoints_of_the_functions_and_no_command_line(image: str) -> None:
+    code = (
+        "import importlib.util;"
+        "parts = ('app.__main__', 'app.entrypoints.command_line', 'app.entrypoints.aws_lambda');"
+        "print([part for part in parts if importlib.util.find_spec(part)])"
+    )
+
+    found = ast.literal_eval(python_in_image(image, code, PYTHONPATH=TASK_ROOT))
+
+    assert found == ["app.entrypoints.aws_lambda"]
 
 
 def test_every_source_has_its_byte_code_which_nobody_needs_to_check(image: str) -> None:

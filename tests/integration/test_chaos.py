@@ -1,6 +1,8 @@
 """A small run of `make chaos`: the list is true under fire, and a run would find out if it were not."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -40,6 +42,30 @@ def test_a_store_that_removes_the_wrong_row_is_found_out(database: Database) -> 
     outcome = a_small_run(database, flaw=Flaw.REMOVES_BY_ID)
 
     assert any(difference.startswith("missing") for difference in outcome.differences)
+
+
+def test_a_sweep_that_keeps_the_dead_is_found_out(database: Database) -> None:
+    outcome = a_small_run(database, flaw=Flaw.KEEPS_THE_GONE)
+
+    assert any(difference.startswith("ghost") for difference in outcome.differences)
+
+
+def test_where_there_is_no_database_it_says_why() -> None:
+    environ = {"DOCKER_HOST": "tcp://127.0.0.1:9", "PATH": ""}  # the discard port
+
+    result = subprocess.run(
+        [sys.executable, "-m", "tests.chaos", "--lifecycles", "1"],
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert (result.returncode, result.stderr) == (
+        1,
+        "DynamoDB Local can't run: no Docker engine answers, and no java and no npm on this machine\n",
+    )
 
 
 def test_the_same_seed_makes_the_same_plan_and_another_seed_another() -> None:

@@ -184,6 +184,28 @@ def test_a_sweep_removes_what_the_gateway_does_not_have(
     assert command_line.listed() == ["alive"]
 
 
+def test_what_is_past_its_time_can_be_closed(command_line: CommandLine) -> None:
+    command_line.add("past-2-hours", connected_at=command_line.now - timedelta(hours=2))
+
+    assert command_line.listed() == []
+    assert command_line.run("close", "--yes", "past-2-hours").returncode == 0
+    assert command_line.run("close", "--yes", "past-2-hours").returncode == 1
+
+
+def test_a_profile_may_say_where_the_table_is(
+    command_line: CommandLine, dynamodb_local: str, tmp_path: Path
+) -> None:
+    command_line.add("c-1")
+    config = tmp_path / "config"
+    config.write_text(f"[profile on-call]\nendpoint_url = {dynamodb_local}\n")
+    environ = {"AWS_PROFILE": "on-call", "AWS_CONFIG_FILE": str(config), "AWS_ENDPOINT_URL_DYNAMODB": ""}
+
+    result = command_line.run("ls", "--json", **environ)
+
+    assert (result.returncode, result.stderr) == (0, "")
+    assert json.loads(result.stdout)["connectionId"] == "c-1"
+
+
 def test_ctrl_c_ends_the_watch_in_peace(command_line: CommandLine) -> None:
     command_line.add("c-1")
 

@@ -11,6 +11,7 @@ import pytest
 
 from app.adapters.dynamodb import DynamoDBConnectionStore
 from app.adapters.ip import PeerFirstIpResolver
+from app.domain.model import ConnectionId
 from app.domain.use_cases import CloseConnection, OpenConnection
 from tests.builders import NOON, FixedClock, a_disconnect, a_handshake
 
@@ -49,7 +50,7 @@ class Paths:
     """Opens and closes one connection, and tells what each costs."""
 
     def __init__(self, client: "DynamoDBClient", table: str) -> None:
-        store = DynamoDBConnectionStore(client, table)
+        self._store = store = DynamoDBConnectionStore(client, table)
         clock = FixedClock()
         self._open = OpenConnection(clock, PeerFirstIpResolver(), store, timedelta(hours=24))
         self._close = CloseConnection(clock, store)
@@ -57,6 +58,10 @@ class Paths:
 
     def open(self, query: dict[str, str] = QUERY, connected_at: Any = NOON) -> tuple[float, float]:
         self._open(a_handshake(query=query, connected_at=connected_at))
+        return self._meter.read()
+
+    def mark(self) -> tuple[float, float]:
+        self._store.mark_closed(ConnectionId("c-1"), connected_at=NOON, closed_at=LATER, until=LATER)
         return self._meter.read()
 
     def close(self, connected_at: Any = NOON) -> tuple[float, float]:
@@ -85,3 +90,15 @@ def test_a_close_that_finds_nothing_is_one_write(paths: Paths) -> None:
 
 def test_a_close_that_leaves_a_mark_is_two(paths: Paths) -> None:
     assert paths.close() == (2, 0)
+
+
+def test_an_open_in_the_place_of_an_older_row_takes_that_out_of_the_indexes_too(paths: Paths) -> None:
+    paths.open(query={"clientId": "other", "account": "111122223333"}, connected_at=NOON)
+
+    assert paths.open(connected_at=LATER) == (1, 4)
+
+
+def test_a_mark_that_takes_a_row_out_takes_it_out_of_the_indexes(paths: Paths) -> None:
+    paths.open()
+
+    assert paths.mark() == (1, 2)

@@ -374,6 +374,20 @@ def test_a_connection_is_asked_about_at_its_own_api(
     assert scope.split("/")[1:] == [region, "execute-api", "aws4_request"]
 
 
+def test_connections_of_two_apis_are_asked_about_each_at_its_own(
+    authority: trustme.CA, aws: Aws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = f"zyx.execute-api.{REGION}.amazonaws.com"
+    with peer(aws.talk, aws.talk) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://{proxy.host}:{proxy.port}")
+        gateway = a_gateway()
+
+        gateway.ask(called(domain_name=OWN_DOMAIN))
+        gateway.ask(called(domain_name=other))
+
+    assert [host for host, _, _ in aws.asked] == [OWN_DOMAIN, other]
+
+
 def test_a_proxy_is_told_who_asks(aws: Aws) -> None:
     a_gateway().ask(called())
 

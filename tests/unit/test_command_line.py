@@ -30,7 +30,7 @@ from app.entrypoints.command_line import cli
 from app.entrypoints.command_line.surroundings import Surroundings
 from app.settings import Settings
 from tests.builders import NOON, FixedClock, a_bare_connection, a_connection
-from tests.unit.test_listing import AnsweringGateway
+from tests.unit.test_listing import UNKNOWN, AnsweringGateway
 
 GRACE = timedelta(seconds=30)
 HOSTILE = "[red]\x1b[31m\x07\x9b\u202e\x7f\nx[/red]"
@@ -173,6 +173,16 @@ def test_ls_lists_who_is_connected_the_newest_first(desk: Desk) -> None:
     assert result.stderr == "3 connections.\n"
 
 
+def test_ls_counts_from_our_own_time_where_the_gateways_can_not_be(desk: Desk) -> None:
+    desk.add("c-1")
+    desk.add("c-2", connected_at=UNKNOWN, created_at=NOON + timedelta(seconds=50))
+
+    heading, *rows = lines(desk.run("ls").stdout)
+
+    assert heading.split()[-1] == "for"
+    assert [(row.split()[0], row.split()[-1]) for row in rows] == [("c-2", "10s"), ("c-1", "1m00s")]
+
+
 def test_ls_leaves_out_what_is_over(desk: Desk) -> None:
     desk.add("past-its-ttl", expires_at=NOON)
     desk.add("past-2-hours", connected_at=NOON - timedelta(hours=2))
@@ -305,14 +315,25 @@ def test_show_says_what_is_unknown_of_a_bare_row(desk: Desk) -> None:
     assert "connectedAt   unknown" in lines(desk.run("show", "c-1").stdout)
 
 
-@pytest.mark.parametrize("command", ["show", "close"])
-def test_an_unknown_id_is_told(desk: Desk, command: str) -> None:
-    desk.add("c-1", expires_at=NOON)
+@pytest.mark.parametrize(("command", "where"), [("show", "list"), ("close", "table")])
+def test_an_unknown_id_is_told(desk: Desk, command: str, where: str) -> None:
+    mark(desk, "c-1")
 
     result = desk.run(command, "c-1")
 
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "There is no connection c-1 in the list.\n"
+    assert result.stderr == f"There is no connection c-1 in the {where}.\n"
+
+
+def test_what_is_past_its_time_is_not_in_the_list_and_can_be_closed(desk: Desk) -> None:
+    desk.add("c-1", expires_at=NOON)
+
+    shown = desk.run("show", "c-1")
+    closed = desk.run("close", "c-1", answer="y\n")
+
+    assert (shown.exit_code, shown.stderr) == (1, "There is no connection c-1 in the list.\n")
+    assert closed.exit_code == 0
+    assert closed.stdout.splitlines()[-1] == "c-1 is closed, and its row is removed."
 
 
 def test_an_id_may_begin_with_a_hyphen(desk: Desk) -> None:
@@ -418,6 +439,7 @@ def test_a_dry_run_of_the_sweep_reports_and_removes_nothing(desk: Desk) -> None:
         "throttled": "0",
         "forbidden": "0",
         "failed": "0",
+        "not removed": "0",
         "young": "1",
         "changed meanwhile": "0",
         "marks removed": "0",
@@ -727,6 +749,13 @@ def test_the_module_runs_the_commands(
 
     assert run_as_module(environment, "ls") == 0
     assert capsys.readouterr().err == "Nobody is connected.\n"
+
+
+def test_the_help_names_the_program_as_it_is_started(
+    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_as_module(environment, "ls", "--help") == 0
+    assert "Usage: uv run python -m app ls " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["typer", "rich"])

@@ -140,6 +140,9 @@ def test_what_no_page_gave_is_no_place_to_go_on(list_connections: ListConnection
 BEGAN = [
     pytest.param({"connected_at": NOON}, HOURS_2 - SECOND, id="by the gateway"),
     pytest.param({"connected_at": None, "created_at": NOON}, HOURS_2 - SECOND, id="by our own clock"),
+    pytest.param(
+        {"connected_at": UNKNOWN, "created_at": NOON}, HOURS_2 - SECOND, id="where the other can't be"
+    ),
 ]
 
 
@@ -181,7 +184,13 @@ def test_a_connection_is_listed_until_it_expires(
 
 
 @pytest.mark.parametrize(
-    "times", [{"connected_at": None, "created_at": UNKNOWN}, {"expires_at": UNKNOWN}], ids=["age", "end"]
+    "times",
+    [
+        {"connected_at": None, "created_at": UNKNOWN},
+        {"connected_at": UNKNOWN, "created_at": UNKNOWN},
+        {"expires_at": UNKNOWN},
+    ],
+    ids=["our time", "either time", "end"],
 )
 def test_what_nobody_knows_the_time_of_is_not_listed(
     list_connections: ListConnections, registry: MemoryConnectionStore, times: dict[str, datetime | None]
@@ -248,8 +257,11 @@ def test_what_the_gateway_closed_is_forgotten(registry: MemoryConnectionStore) -
 def test_a_connection_whose_time_is_over_can_be_closed_too(registry: MemoryConnectionStore) -> None:
     add(registry, "c-1", expires_at=NOON - SECOND)
 
-    assert hang_up(registry, AnsweringGateway(Answer.CLOSED), after=SECOND)(C1) is not None
-    assert registry.get(C1) is None
+    close = hang_up(registry, AnsweringGateway(Answer.CLOSED), after=SECOND)
+
+    assert close.find(C1) == a_connection(expires_at=NOON - SECOND)
+    assert close(C1) is not None
+    assert close.find(C1) is None
 
 
 def test_it_is_told_where_a_closed_connection_could_not_be_forgotten() -> None:
@@ -269,7 +281,7 @@ def test_where_nothing_was_ended_a_silent_store_is_an_error() -> None:
         hang_up(registry, AnsweringGateway(Answer.GONE), after=timedelta(minutes=1))(C1)
 
 
-@pytest.mark.parametrize("connected_at", [NOON, None])
+@pytest.mark.parametrize("connected_at", [NOON, None, UNKNOWN])
 @pytest.mark.parametrize(("age", "forgotten"), [(29, False), (30, True)])
 def test_what_the_gateway_does_not_know_is_forgotten_once_it_is_past_the_grace_period(
     registry: MemoryConnectionStore, connected_at: datetime | None, age: int, *, forgotten: bool
@@ -281,6 +293,14 @@ def test_what_the_gateway_does_not_know_is_forgotten_once_it_is_past_the_grace_p
 
     assert outcome == HungUp(connection, Answer.GONE, forgotten=forgotten)
     assert (registry.get(C1) is None) == forgotten
+
+
+def test_no_grace_is_given_to_what_nobody_knows_the_age_of(registry: MemoryConnectionStore) -> None:
+    add(registry, "c-1", connected_at=None, created_at=UNKNOWN)
+
+    hang_up(registry, AnsweringGateway(Answer.GONE), after=SECOND)(C1)
+
+    assert registry.get(C1) is None
 
 
 @pytest.mark.parametrize("answer", [Answer.ALIVE, Answer.THROTTLED, Answer.FORBIDDEN, Answer.FAILED])

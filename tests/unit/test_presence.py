@@ -150,30 +150,45 @@ def test_the_last_connection_ends_the_visit() -> None:
     assert both.went(C1).went(C2) == Presence(untold=(VisitEvent(Turn.LEFT, V1),))
 
 
-def test_a_connection_that_must_have_ended_is_gone_when_its_client_comes_again() -> None:
-    longest = 125 * 60 * 1000  # 2 h and 5 min
-    still, over = ConnectionRef(f"c-9@{longest + 1}"), ConnectionRef(f"c-9@{longest + 2}")
+def ref_at(name: str, began: timedelta) -> ConnectionRef:
+    return ConnectionRef(f"{name}@{(NOON + began).timestamp() * 1000:.0f}")
 
-    assert Presence().came(C1).came(still).connections == {C1, still}
-    assert Presence().came(C1).came(over) == Presence(
+
+def test_a_connection_that_must_have_ended_is_gone_when_its_client_comes_again() -> None:
+    first, longest = ref_at("c-1", timedelta()), timedelta(hours=2, minutes=5)
+    still, over = ref_at("c-2", longest), ref_at("c-2", longest + timedelta(milliseconds=1))
+
+    assert Presence().came(first).came(still).connections == {first, still}
+    assert Presence().came(first).came(over) == Presence(
         connections=frozenset({over}),
         visit=VisitId(over),
         untold=(
-            VisitEvent(Turn.JOINED, V1),
-            VisitEvent(Turn.LEFT, V1),
+            VisitEvent(Turn.JOINED, VisitId(first)),
+            VisitEvent(Turn.LEFT, VisitId(first)),
             VisitEvent(Turn.JOINED, VisitId(over)),
         ),
     )
 
 
 def test_what_must_have_ended_does_not_end_a_visit_that_others_make() -> None:
-    young = ConnectionRef("c-8@6000000")
-    later = ConnectionRef("c-9@9000000")
+    first, young, later = (ref_at(f"c-{hour}", timedelta(hours=hour)) for hour in (0, 2, 4))
 
-    present = Presence().came(C1).came(young).came(later)
+    present = Presence().came(first).came(young).came(later)
 
     assert present.connections == {young, later}
-    assert present.visit == V1
+    assert present.visit == VisitId(first)
+
+
+def test_of_a_connection_whose_time_nobody_knows_nobody_knows_that_it_has_ended() -> None:
+    unknown = ConnectionRef("c-1@0")
+
+    assert unknown in Presence().came(unknown).came(ref_at("c-2", timedelta())).connections
+
+
+def test_beyond_the_most_connections_further_ones_do_not_count() -> None:
+    full = Presence(frozenset(ref_at(f"c-{number}", timedelta()) for number in range(5000)), V1)
+
+    assert full.came(ref_at("c-5000", timedelta())) == full
 
 
 def test_what_was_not_there_ends_nothing() -> None:
@@ -385,6 +400,19 @@ def test_wherever_it_stops_the_next_delivery_tells_what_is_missing(fragile: Worl
     assert fragile.present() == frozenset()
 
 
+@pytest.mark.parametrize("number", range(1, 7))
+def test_wherever_it_stops_a_missed_disconnect_is_told(fragile: World, number: int) -> None:
+    fragile.opens(a_tab("c-1"))
+    before_call(fragile, number)
+    expired = Change(a_tab("c-1"), None, expired=True)
+    with pytest.raises(Crash):
+        fragile.follows(expired)
+
+    fragile.follows(expired)
+
+    assert Expired(a_tab("c-1")) in fragile.told
+
+
 @pytest.mark.parametrize("number", range(1, 6))
 def test_a_worker_that_was_given_up_and_goes_on_leaves_nobody_present(fragile: World, number: int) -> None:
     """Meanwhile another one had the same changes, and those after them."""
@@ -514,7 +542,11 @@ def test_an_older_connection_that_is_gone_is_forgotten(replacing: World) -> None
 
 
 def test_gone_is_not_believed_of_one_whose_handshake_may_not_be_answered_yet(replacing: World) -> None:
-    young = a_connection(id=ConnectionId("c-1"), connected_at=None, created_at=replacing.clock.now() - GRACE)
+    young = a_connection(
+        id=ConnectionId("c-1"),
+        connected_at=None,
+        created_at=replacing.clock.now() - GRACE + timedelta(seconds=1),
+    )
     replacing.gateway.answers["c-1"] = Answer.GONE
 
     assert replacing.opens(young, a_tab("c-2", 600))[1:] == [NotReplaced(young, Answer.GONE)]

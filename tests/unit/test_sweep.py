@@ -2,6 +2,7 @@
 
 import _thread
 import itertools
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from threading import Barrier, Event, Lock
@@ -23,7 +24,7 @@ GRACE = timedelta(seconds=30)
 LONG_AGO = NOON - timedelta(minutes=10)
 LATER = NOON + timedelta(hours=1)
 PARTS = (
-    *("young", "alive", "removed_by_age", "gone", "throttled", "forbidden", "failed"),
+    *("young", "alive", "removed_by_age", "gone", "throttled", "forbidden", "failed", "not_removed"),
     *("changed_meanwhile", "marks_removed", "marks_kept", "left_for_next_time"),
 )
 """What a report divides the scanned entries into."""
@@ -249,7 +250,7 @@ def test_a_removal_that_the_store_does_not_confirm_is_a_failure_and_the_sweep_go
     report = swept(registry, FakeGateway({"stuck": Answer.GONE, "gone": Answer.GONE}))
 
     assert ids(registry) == {"stuck", "stuck too", "here"}
-    assert counted(report) == {"failed": 2, "gone": 1, "alive": 1}
+    assert counted(report) == {"not_removed": 2, "gone": 1, "alive": 1}
     assert report.finished
 
 
@@ -397,9 +398,13 @@ def test_an_answer_that_is_none_to_a_question_is_a_bug() -> None:
 
 def test_whoever_interrupts_a_sweep_does_not_wait_for_its_end() -> None:
     interrupt = iter([_thread.interrupt_main])
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 
-    with pytest.raises(KeyboardInterrupt):
-        swept(EndlessRegistry(), FakeGateway(first=lambda _: next(interrupt, lambda: None)()))
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            swept(EndlessRegistry(), FakeGateway(first=lambda _: next(interrupt, lambda: None)()))
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_each_segment_is_swept_on_its_own_and_together_they_are_everything() -> None:
@@ -423,6 +428,8 @@ def test_the_segments_come_round_by_the_clock() -> None:
     assert turns[3] == turns[0]
     assert segment_at(NOON + every - timedelta(milliseconds=1), every, 3) == turns[0]
     assert segment_at(NOON, every, 1) == 0
+    hourly = [segment_at(NOON + timedelta(hours=n), timedelta(hours=1), 3) for n in range(3)]
+    assert sorted(hourly) == [0, 1, 2]
 
 
 AGES = st.sampled_from([-120, -1, 0, 29, 30, 600, 7200, 7500, 7501, 90_000])

@@ -5,6 +5,7 @@ from typing import Any
 
 from app.adapters.dynamodb_wire import (
     MILLISECOND,
+    NUMBER,
     SECOND,
     UNKNOWN_TIME,
     Value,
@@ -31,25 +32,34 @@ def entry_in(row: Mapping[str, Any]) -> Entry:
 
 
 def oblivion(entry: Entry) -> dict[str, Any]:
-    """DeleteItem's parameters for a ``forget``: this very entry and no other that its id has had."""
-    connected_at = number(entry.connected_at, MILLISECOND) if entry.connected_at else None
-    own: dict[str, Value | None] = {"connectedAt": connected_at}
+    """DeleteItem's parameters for a ``forget``: this very entry and no other that its id has had.
+
+    What a row does not tell, or not in a number, the row that is to go must
+    not tell either.
+    """
     if isinstance(entry, Connection):
-        connection_id = entry.id
-        own["closedAt"] = None
-        if entry.created_at != UNKNOWN_TIME:
-            own["createdAt"] = number(entry.created_at, MILLISECOND)
+        connection_id, own_time, condition = (
+            entry.id,
+            ("createdAt", entry.created_at),
+            "attribute_not_exists(closedAt)",
+        )
     else:
-        connection_id = entry.connection_id
-        own["closedAt"] = number(entry.closed_at, MILLISECOND)
-    request: dict[str, Any] = {
+        connection_id, own_time, condition = (
+            entry.connection_id,
+            ("closedAt", entry.closed_at),
+            "attribute_exists(closedAt)",
+        )
+    values: dict[str, Value] = {}
+    for name, at in (own_time, ("connectedAt", entry.connected_at)):
+        if at is None or at == UNKNOWN_TIME:
+            condition += f" AND NOT attribute_type({name}, :number)"
+            values |= NUMBER
+        else:
+            condition += f" AND {name} = :{name}"
+            values[f":{name}"] = number(at, MILLISECOND)
+    return {
         "Key": key(connection_id),
-        "ConditionExpression": " AND ".join(
-            f"attribute_not_exists({name})" if value is None else f"{name} = :{name}"
-            for name, value in own.items()
-        ),
+        "ConditionExpression": condition,
+        "ExpressionAttributeValues": values,
         "ReturnValues": "ALL_OLD",
     }
-    if values := {f":{name}": value for name, value in own.items() if value is not None}:
-        request["ExpressionAttributeValues"] = values
-    return request

@@ -22,14 +22,17 @@ if TYPE_CHECKING:
 
 cli = typer.Typer(
     help="Who is connected: list, show, close, sweep, watch.\n\n"
-    "The table and AWS are found as the SDK finds them: AWS_PROFILE, AWS_REGION or the profile's, "
-    "AWS_ENDPOINT_URL_DYNAMODB, AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI, AWS_ENDPOINT_URL.",
+    "The table is CONNECTIONS_TABLE, unless --table names another. Credentials and region are found as the "
+    "SDK finds them: AWS_PROFILE, AWS_REGION, ... DynamoDB and the gateway are AWS's own, unless "
+    "AWS_ENDPOINT_URL_DYNAMODB and AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI, or AWS_ENDPOINT_URL for both, "
+    "say where they are. A profile's endpoint_url is heeded for DynamoDB alone.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,  # a bug's traceback goes into a report as it is
 )
 
+_STARTED_BY = "uv run python -m app"
 _PERMISSION = "Who asks it needs the action execute-api:ManageConnections."
 _NO_ANSWER = "the gateway did not answer, or the row does not say where it is."
 _WHY_IT_STAYS = {
@@ -46,7 +49,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         # a client's name may have letters that the terminal's encoding lacks
         cast("io.TextIOWrapper", stream).reconfigure(errors="backslashreplace")
-    cli(obj=Surroundings(build=_container))
+    cli(obj=Surroundings(build=_container), prog_name=_STARTED_BY)
 
 
 def _container(settings: Settings) -> Container:
@@ -109,7 +112,7 @@ def show(
     id_ = _checked(name)
     surroundings: Surroundings = context.obj
     with surroundings.at_work() as (use_cases, _):
-        connection = _found(id_, use_cases.get_connection()(id_))
+        connection = _found(id_, use_cases.get_connection()(id_), "list")
         if json:
             typer.echo(screen.as_json(connection))
         else:
@@ -125,16 +128,18 @@ def close(
 ) -> None:
     """Close a connection through the gateway.
 
-    The status is 0 only where it is closed then, or was gone already.
+    Its time may be over, so that it is not in the list. The status is 0 only
+    where it is closed then, or was gone already.
     """
     id_ = _checked(name)
     surroundings: Surroundings = context.obj
     with surroundings.at_work() as (use_cases, _):
-        connection = _found(id_, use_cases.get_connection()(id_))
+        hang_up = use_cases.hang_up()
+        connection = _found(id_, hang_up.find(id_), "table")
         if not yes:
             who = f"{connection.id} of {connection.client_id} at {connection.source_ip or 'no known address'}"
             typer.confirm(f"Close {screen.plain(who)}?", abort=True, err=True)
-        outcome = _found(id_, use_cases.hang_up()(id_))
+        outcome = _found(id_, hang_up(id_), "table")
     sentence = screen.plain(_outcome(outcome))
     if outcome.answer is Answer.CLOSED or outcome.forgotten:
         typer.echo(sentence)
@@ -232,9 +237,9 @@ def _selection(account: str | None, region: str | None, client: str | None) -> S
         raise typer.BadParameter(str(error)) from error
 
 
-def _found[T](id_: ConnectionId, answer: T | None) -> T:
+def _found[T](id_: ConnectionId, answer: T | None, where: str) -> T:
     if answer is None:
-        typer.echo(f"There is no connection {screen.plain(id_)} in the list.", err=True)
+        typer.echo(f"There is no connection {screen.plain(id_)} in the {where}.", err=True)
         raise typer.Exit(1)
     return answer
 

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from app.domain.model import Connection
 from app.domain.sweep import Report
+from app.domain.upkeep import age_of, began_at
 
 _WIDEST = 129  # characters of one value in a list: one more than an id or a name of ours may have
 _WIDEST_ID = 40  # columns of an id in a window; API Gateway's take 16
@@ -32,6 +33,7 @@ _FIGURES: dict[str, Callable[[Report], int]] = {
     "throttled": lambda report: report.throttled,
     "forbidden": lambda report: report.forbidden,
     "failed": lambda report: report.failed,
+    "not removed": lambda report: report.not_removed,
     "young": lambda report: report.young,
     "changed meanwhile": lambda report: report.changed_meanwhile,
     "marks removed": lambda report: report.marks_removed,
@@ -88,7 +90,7 @@ def listed(connections: Sequence[Connection], now: datetime, console: Console) -
         table.add_column(heading)
     table.add_column("for", no_wrap=True, justify="right")
     for it in connections:
-        since = _lasting(now - (it.connected_at or it.created_at))
+        since = _lasting(age_of(it, now) or timedelta())
         table.add_row(*map(_cell, (it.id, it.client_id, it.account, it.region, it.source_ip, since)))
     return table
 
@@ -127,7 +129,7 @@ def _named(facts: dict[str, str]) -> Table:
 
 def newest_first(connections: Sequence[Connection]) -> list[Connection]:
     """By when they began, and by id where that is the same."""
-    return sorted(connections, key=lambda it: (_EPOCH - (it.connected_at or it.created_at), it.id))
+    return sorted(connections, key=lambda it: (_EPOCH - (began_at(it) or _EPOCH), it.id))
 
 
 def counted(number: int) -> str:
