@@ -33,8 +33,9 @@ def test_after_a_round_of_sweeps_the_list_is_the_truth(database: Database) -> No
 
     assert outcome.differences == []
     assert outcome.figures.of("lifecycles")["begun"] == 200
-    assert outcome.figures.of("faults")["database stopped and started"] == 1
-    assert outcome.figures.of("faults")["worker killed"] > 0
+    faults = outcome.figures.of("faults")
+    assert faults["database stopped and started"] == 1
+    assert sum(number for fault, number in faults.items() if fault.startswith("connection cut")) > 0
     assert outcome.figures.of("rows at the end")["live"] > 0
 
 
