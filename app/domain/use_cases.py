@@ -72,7 +72,8 @@ class CloseConnection:
             late = self.store.mark_closed(
                 disconnect.connection_id, connected_at=connected_at, closed_at=now, until=now + MARK_LASTS
             )
-            removed = Removed(late.connection or removed.connection, removed.certain and late.certain)
+            found = late.connection or removed.connection
+            removed = Removed(found, certain=found is not None or (removed.certain and late.certain))
         began = connected_at
         if removed.connection is not None:
             began = removed.connection.connected_at or began or removed.connection.created_at

@@ -255,3 +255,14 @@ def test_where_the_answer_to_a_mark_was_lost_nobody_knows_whether_it_took_a_row_
     closed = CloseConnection(clock, Unheard())(a_disconnect(connected_at=NOON))
 
     assert closed.removed == Removed(None, certain=False)
+
+
+def test_what_a_mark_found_is_certain_whatever_the_removal_before_it_heard(clock: FixedClock) -> None:
+    class Raced(MemoryConnectionStore):
+        def remove(self, connection_id: ConnectionId, connected_at: datetime | None) -> Removed:
+            self.add(a_connection(connected_at=NOON))
+            return Removed(None, certain=False)
+
+    closed = CloseConnection(clock, Raced())(a_disconnect(connected_at=NOON))
+
+    assert closed.removed == Removed(a_connection(connected_at=NOON))
