@@ -1,6 +1,7 @@
 """What every lane shares: the lanes' summary, harmless credentials, a DynamoDB Local."""
 
 import os
+import signal
 
 import pytest
 
@@ -10,6 +11,8 @@ pytest_plugins = ["tests.dynamodb_local"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell's background jobs ignore SIGINT, and so would every process that a test starts and interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.pluginmanager.register(LaneSummary())
 
 

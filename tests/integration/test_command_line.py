@@ -214,7 +214,10 @@ def test_ctrl_c_ends_the_watch_in_peace(command_line: CommandLine) -> None:
         while (line := process.stdout.readline()) and line != "1 connection.\n":
             pass
         process.send_signal(signal.SIGINT)
-        _, complaint = process.communicate(timeout=60)
+        try:
+            _, complaint = process.communicate(timeout=60)
+        finally:
+            process.kill()
 
     assert (process.returncode, complaint) == (0, "")
 

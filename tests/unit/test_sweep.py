@@ -2,7 +2,6 @@
 
 import _thread
 import itertools
-import signal
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from threading import Barrier, Event, Lock
@@ -398,13 +397,9 @@ def test_an_answer_that_is_none_to_a_question_is_a_bug() -> None:
 
 def test_whoever_interrupts_a_sweep_does_not_wait_for_its_end() -> None:
     interrupt = iter([_thread.interrupt_main])
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            swept(EndlessRegistry(), FakeGateway(first=lambda _: next(interrupt, lambda: None)()))
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with pytest.raises(KeyboardInterrupt):
+        swept(EndlessRegistry(), FakeGateway(first=lambda _: next(interrupt, lambda: None)()))
 
 
 def test_each_segment_is_swept_on_its_own_and_together_they_are_everything() -> None:
