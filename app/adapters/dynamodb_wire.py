@@ -32,6 +32,7 @@ from app.domain.model import (
     Connection,
     ConnectionId,
     RegionName,
+    is_older,
 )
 
 type Value = dict[str, Any]
@@ -58,7 +59,6 @@ CONDITION_FAILED = "ConditionalCheckFailedException"
 
 # What is no number is unknown, and a row that does not tell its time counts as the same.
 _NOT_NEWER = "NOT attribute_type(connectedAt, :number) OR connectedAt <= :connectedAt"
-
 
 NUMBER: dict[str, Value] = {":number": {"S": "N"}}
 """The type of a number, as conditions name it."""
@@ -128,7 +128,7 @@ def standing(row: Mapping[str, Any], connection: Connection) -> Connection:
         AlreadyClosed: it is a mark, or a newer connection.
     """
     there = connection_in(row)
-    if is_mark(row) or _is_newer(there.connected_at, connection.connected_at):
+    if is_mark(row) or is_older(connection.connected_at, there.connected_at):
         raise AlreadyClosed
     return there
 
@@ -219,10 +219,6 @@ def moment(row: Mapping[str, Any], name: str, unit: timedelta) -> datetime | Non
         return UNKNOWN_TIME + int(text) * unit
     except (ValueError, OverflowError):  # no whole number, or no time that a calendar has
         return None
-
-
-def _is_newer(one: datetime | None, other: datetime | None) -> bool:
-    return one is not None and other is not None and one > other
 
 
 def _connected_at(at: datetime) -> dict[str, Value]:

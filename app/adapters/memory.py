@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 from datetime import datetime
-from threading import RLock
+from threading import Lock
 from zlib import crc32
 
 from app.domain.errors import AlreadyClosed
-from app.domain.model import Connection, ConnectionId, Removed
+from app.domain.model import Connection, ConnectionId, Removed, is_older
 from app.domain.upkeep import Entry, InvalidSelection, Page, Selection, Tombstone
 
 
@@ -15,23 +15,23 @@ class MemoryConnectionStore:
 
     def __init__(self, *, page_size: int = 100) -> None:
         self._entries: dict[ConnectionId, Entry] = {}
-        self._lock = RLock()
+        self._lock = Lock()
         self._page_size = page_size
 
     def add(self, connection: Connection) -> Connection:
         with self._lock:
             there = self._entries.get(connection.id)
-            if there is None or _is_older(there.connected_at, connection.connected_at):
+            if there is None or is_older(there.connected_at, connection.connected_at):
                 self._entries[connection.id] = connection
                 return connection
-        if isinstance(there, Tombstone) or _is_older(connection.connected_at, there.connected_at):
+        if isinstance(there, Tombstone) or is_older(connection.connected_at, there.connected_at):
             raise AlreadyClosed
         return there
 
     def remove(self, connection_id: ConnectionId, connected_at: datetime | None) -> Removed:
         with self._lock:
             there = self.get(connection_id)
-            if there is None or _is_older(connected_at, there.connected_at):
+            if there is None or is_older(connected_at, there.connected_at):
                 return Removed(None)
             del self._entries[connection_id]
             return Removed(there)
@@ -41,7 +41,7 @@ class MemoryConnectionStore:
     ) -> Removed:
         with self._lock:
             there = self._entries.get(connection_id)
-            if there is not None and _is_older(connected_at, there.connected_at):
+            if there is not None and is_older(connected_at, there.connected_at):
                 return Removed(None)
             mark = Tombstone(connection_id, connected_at, closed_at, until.replace(microsecond=0))
             self._entries[connection_id] = mark
@@ -75,11 +75,6 @@ class MemoryConnectionStore:
                 return False
             del self._entries[connection_id]
             return True
-
-
-def _is_older(one: datetime | None, other: datetime | None) -> bool:
-    """Whether *one* is, as far as both are known."""
-    return one is not None and other is not None and one < other
 
 
 def _identity(entry: Entry) -> tuple[datetime | None, datetime]:

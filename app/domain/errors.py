@@ -3,7 +3,7 @@
 SwitchboardError
 ├── InvalidHandshake      what the client or the gateway sent can't be recorded
 ├── AlreadyClosed         the connection had ended before it was recorded
-├── InvalidSelection      a question about the list that can't be answered as it is asked
+├── InvalidSelection      a question about the list that can't be answered as it is asked (in upkeep)
 └── StorageUnavailable    the store did not confirm what it was asked to do
 """
 

@@ -164,6 +164,11 @@ def connection_id(text: str) -> ConnectionId:
     return ConnectionId(_name("connectionId", text))
 
 
+def is_older(one: datetime | None, other: datetime | None) -> bool:
+    """Whether *one* is the older, as far as both are known."""
+    return one is not None and other is not None and one < other
+
+
 def clean(text: str | None, limit: int | None = None) -> str | None:
     """*text* without control characters, at most *limit* characters of it; ``None`` where nothing is left."""
     if text is not None and not text.isprintable():

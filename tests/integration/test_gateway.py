@@ -375,7 +375,7 @@ def test_a_connection_is_asked_about_at_its_own_api(
 
 
 def test_connections_of_two_apis_are_asked_about_each_at_its_own(
-    authority: trustme.CA, aws: Aws, monkeypatch: pytest.MonkeyPatch
+    aws: Aws, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = f"zyx.execute-api.{REGION}.amazonaws.com"
     with peer(aws.talk, aws.talk) as proxy:

@@ -37,20 +37,15 @@ def oblivion(entry: Entry) -> dict[str, Any]:
     What a row does not tell, or not in a number, the row that is to go must
     not tell either.
     """
+    times = {"connectedAt": entry.connected_at}
     if isinstance(entry, Connection):
-        connection_id, own_time, condition = (
-            entry.id,
-            ("createdAt", entry.created_at),
-            "attribute_not_exists(closedAt)",
-        )
+        connection_id, condition = entry.id, "attribute_not_exists(closedAt)"
+        times["createdAt"] = entry.created_at
     else:
-        connection_id, own_time, condition = (
-            entry.connection_id,
-            ("closedAt", entry.closed_at),
-            "attribute_exists(closedAt)",
-        )
+        connection_id, condition = entry.connection_id, "attribute_exists(closedAt)"
+        times["closedAt"] = entry.closed_at
     values: dict[str, Value] = {}
-    for name, at in (own_time, ("connectedAt", entry.connected_at)):
+    for name, at in times.items():
         if at is None or at == UNKNOWN_TIME:
             condition += f" AND NOT attribute_type({name}, :number)"
             values |= NUMBER
