@@ -11,7 +11,7 @@ run: $(UV)  ## the same stack, until Ctrl-C, for a client of your own
 	$(RUN) python -m infra.local run
 
 test: $(UV)  ## every lane that this machine can run
-	$(RUN) pytest --cov --cov-report=term
+	$(RUN) pytest --numprocesses=auto --maxprocesses=4 --dist=loadgroup --cov --cov-report=term $(ARGS)
 
 check: $(UV)  ## style, types, import contracts, the template, the locks
 	$(UV) lock --check --quiet

@@ -1,6 +1,7 @@
 """MiniStack started and ended: on loopback, on a port of its own, with nothing of it left behind."""
 
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -19,6 +20,7 @@ _HERE = Path(__file__).parent
 _SCRIPT = _HERE / "emulator.py"
 _HOST = "127.0.0.1"
 _READY_WITHIN = 30  # seconds; it takes about one
+_SERVER_PORTS = range(20_000, 32_768)
 
 
 @contextmanager
@@ -28,7 +30,7 @@ def ministack(directory: Path) -> Iterator[str]:
     Raises:
         LocalStackFailure: it did not start.
     """
-    port = _free_port()
+    port = free_port()
     with (directory / "ministack.log").open("wb") as log:
         process = subprocess.Popen(
             [_python(), "-P", str(_SCRIPT)],  # -P: what lies beside the script is not to be imported
@@ -78,11 +80,17 @@ def _python() -> str:
     return uv("python", "find", "--script", str(_SCRIPT)).strip()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((_HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+def free_port() -> int:
+    """A port of loopback that nobody has, for a server that can't choose one itself.
+
+    It is none of those that the system gives to clients (ip(7),
+    ``ip_local_port_range``): one of these may be taken again before the server
+    is up.
+    """
+    while True:
+        port = secrets.choice(_SERVER_PORTS)
+        with suppress(OSError), socket.create_server((_HOST, port)):
+            return port
 
 
 def _environment(port: int, directory: Path) -> dict[str, str]:

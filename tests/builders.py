@@ -15,7 +15,13 @@ from app.domain.model import (
     RegionName,
 )
 
-NOON = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
+NOON = datetime(2126, 11, 21, 12, 0, 0, tzinfo=UTC)
+"""The tests' time, a century ahead: DynamoDB Local deletes items whose ``ttl`` is past by the real clock.
+
+What is compared with the real clock is reckoned from ``SystemClock`` instead.
+"""
+NOON_MS = int(NOON.timestamp()) * 1000
+"""The same in epoch milliseconds."""
 
 type Event = dict[str, Any]
 

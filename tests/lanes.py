@@ -1,8 +1,11 @@
 """The test lanes, what each needs of the machine, and the summary that says what ran."""
 
+import gc
 import os
 import shutil
+import warnings
 from collections import Counter, defaultdict
+from collections.abc import Generator
 from contextlib import closing
 from functools import cache
 from pathlib import Path
@@ -17,19 +20,28 @@ _ROOT = Path(__file__).parent.parent
 LANES = ("unit", "contract", "integration", "image", "stack", "architecture")
 """One lane per folder below tests/, cheapest first."""
 
-REQUIRED = "REQUIRE_DOCKER"
-"""With this variable set, a lane that can't run fails instead of being left out; CI sets it."""
+TAKES = "about two minutes on two cores, and one more where there is Docker"
+
+REQUIRED = "REQUIRE_LANES"
+"""With this variable set, a test that can't run fails instead of being left out; CI sets it."""
 
 
 @cache
 def docker_is_missing() -> str | None:
     """Why no container can be run here; ``None`` where one can."""
+    # docker-py leaves the socket open on which no engine answered.
+    with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+        is_there = _docker_answers()
+        gc.collect()
+    return None if is_there else "no Docker engine answers"
+
+
+def _docker_answers() -> bool:
     try:
         with closing(docker.from_env()) as engine:
-            engine.ping()
+            return bool(engine.ping())
     except DockerException:
-        return "no Docker engine answers"
-    return None
+        return False
 
 
 @cache
@@ -62,11 +74,23 @@ def leave_out(why: str) -> NoReturn:
 
 
 class LaneSummary:
-    """A pytest plugin: one line per lane, with a reason where something was left out."""
+    """A pytest plugin: what will be left out, and at the end one line per lane with what was, and why."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
         self._outcomes: dict[str, Counter[str]] = defaultdict(Counter)
         self._reasons: dict[str, set[str]] = defaultdict(set)
+
+    def pytest_report_header(self) -> list[str]:
+        left_out = []
+        if no_docker := docker_is_missing():
+            left_out.append(f"lane image ({no_docker})")
+            if no_java := missing_commands("java", "npm"):
+                left_out.append(f"all that wants DynamoDB Local ({no_docker}, and {no_java})")
+        return [
+            f"lanes: {', '.join(LANES)}; all of them take {TAKES}",
+            f"left out: {'; '.join(left_out) or 'nothing'}",
+        ]
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         lane = lane_of(_ROOT / report.fspath)
@@ -74,6 +98,14 @@ class LaneSummary:
             self._outcomes[lane][report.outcome] += 1
         if report.skipped and isinstance(report.longrepr, tuple):
             self._reasons[lane].add(report.longrepr[2].removeprefix("Skipped: "))
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_runtestloop(self) -> Generator[None, bool, bool]:
+        """Before pytest-cov judges the coverage: what was left out can't have covered anything."""
+        ran = yield
+        if self._is_anything_left_out():
+            self._config.option.cov_fail_under = 0
+        return ran
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("lanes")
@@ -83,6 +115,11 @@ class LaneSummary:
             terminalreporter.line(f"{lane:<13} {told or 'not asked for'}")
             for reason in sorted(self._reasons[lane]):
                 terminalreporter.line(f"{'':<13} LEFT OUT: {reason}", yellow=True, bold=True)
+        if self._is_anything_left_out():
+            terminalreporter.line("The coverage is not judged, since tests were left out.")
+
+    def _is_anything_left_out(self) -> bool:
+        return any(self._reasons.values())
 
 
 def lane_of(path: Path) -> str:

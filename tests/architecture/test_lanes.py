@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 def a_lane_without_its_database(**environ: str) -> "subprocess.CompletedProcess[str]":
     """The contract suite's DynamoDB Local part on a machine with neither Docker nor Java."""
-    bare = {name: value for name, value in os.environ.items() if name != "REQUIRE_DOCKER"}
+    bare = {name: value for name, value in os.environ.items() if name != "REQUIRE_LANES"}
     return subprocess.run(
         [
             sys.executable,
@@ -42,7 +42,7 @@ def test_what_is_left_out_is_told_with_its_reason() -> None:
 
 
 def test_where_it_is_required_it_fails() -> None:
-    result = a_lane_without_its_database(REQUIRE_DOCKER="1")
+    result = a_lane_without_its_database(REQUIRE_LANES="1")
 
     assert result.returncode == 1, result.stdout
-    assert "REQUIRE_DOCKER is set" in result.stdout
+    assert "REQUIRE_LANES is set" in result.stdout

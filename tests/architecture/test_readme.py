@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.docker_image import base_image
+from tests.environment import USERS
 from tests.lanes import image_is_missing, leave_out
 
 ROOT = Path(__file__).parent.parent.parent
@@ -40,7 +41,7 @@ def test_a_command_succeeds(command: str) -> None:
         leave_out(why)
 
     result = subprocess.run(
-        shlex.split(command), cwd=ROOT, capture_output=True, text=True, check=False, timeout=300
+        shlex.split(command), cwd=ROOT, env=USERS, capture_output=True, text=True, check=False, timeout=300
     )
 
     assert result.returncode == 0, result.stdout + result.stderr

@@ -15,13 +15,15 @@ from tests.chaos.database import Database, a_database
 from tests.chaos.figures import Outcome, show
 from tests.chaos.flaws import Flaw
 from tests.chaos.run import Options, run
+from tests.environment import CREDENTIALS, forget_users_settings
 
 
 def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, so that all is ended
     console = Console(width=100)
     options = _options()
-    _forget_the_users_aws()
+    forget_users_settings(os.environ)
+    os.environ.update(CREDENTIALS)
     console.print(
         f"{options.lifecycles:,} lifecycles, {options.workers} workers, seed {options.seed}: the same seed "
         "gives the same plan; the machine's timing is never the same."
@@ -63,12 +65,6 @@ def _options() -> Options:
         limit=timedelta(minutes=chosen.minutes),
         flaw=chosen.flaw,
     )
-
-
-def _forget_the_users_aws() -> None:
-    for name in [name for name in os.environ if name.startswith("AWS_") and name != "AWS_CA_BUNDLE"]:
-        del os.environ[name]
-    os.environ |= {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", "NO_PROXY": "127.0.0.1"}
 
 
 main()

@@ -1,19 +1,18 @@
 """A DynamoDB Local that is stopped and started and keeps what it has, and a look at a table in it."""
 
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
-from http.client import HTTPConnection, HTTPException
-from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
 from testcontainers.core.container import DockerContainer
 
+from infra.process import free_port
 from tests.deadline import eventually
-from tests.dynamodb_local import IMAGE, free_port, jar_folder
+from tests.dynamodb_local import IMAGE, Jvm, answers
 from tests.lanes import image_is_missing, leave_out, missing_commands
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 _PORT = 8000
 _READY_WITHIN = timedelta(seconds=60)
-_COMMAND = ("-jar", "DynamoDBLocal.jar", "-sharedDb", "-disableTelemetry")
+_COMMAND = ("-jar", "DynamoDBLocal.jar", "-sharedDb", "-disableTelemetry", "-dbPath", "/tmp")  # noqa: S108
 
 
 class Database(Protocol):
@@ -112,8 +111,8 @@ class _Container:
 
 @contextmanager
 def _container() -> Iterator[Database]:
-    # the user of every such image may write there; a container keeps its files while it is stopped
-    container = DockerContainer(IMAGE).with_command([*_COMMAND, "-dbPath", "/tmp"])  # noqa: S108
+    # the user of every such image may write to /tmp; a container keeps its files while it is stopped
+    container = DockerContainer(IMAGE).with_command(list(_COMMAND))
     port = free_port()  # Docker would choose another at each start
     container.ports[f"{_PORT}/tcp"] = ("127.0.0.1", port)  # type: ignore[assignment]
     with container:
@@ -121,36 +120,10 @@ def _container() -> Iterator[Database]:
         yield _Container(port, container)
 
 
-class _Jvm:
-    def __init__(self, port: int, folder: str, log: IO[bytes]) -> None:
-        self.port = port
-        self._folder = folder
-        self._log = log
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def stop(self) -> None:
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait()
-            self._process = None
-
-    def start(self) -> None:
-        command = ["java", "-Xmx256m", *_COMMAND, "-dbPath", self._folder, "-port", str(self.port)]
-        self._process = subprocess.Popen(
-            command,
-            cwd=jar_folder(),
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=self._log,
-            start_new_session=True,  # Ctrl-C is for us to handle
-        )
-        _wait_for(self.port)
-
-
 @contextmanager
 def _jvm() -> Iterator[Database]:
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as log:
-        jvm = _Jvm(free_port(), folder, log)
+    with tempfile.TemporaryDirectory() as folder:
+        jvm = Jvm("-dbPath", folder)
         try:
             jvm.start()
             yield jvm
@@ -159,15 +132,4 @@ def _jvm() -> Iterator[Database]:
 
 
 def _wait_for(port: int) -> None:
-    def answers() -> bool:
-        connection = HTTPConnection("127.0.0.1", port, timeout=2)
-        try:
-            connection.request("GET", "/")
-            connection.getresponse().read()
-        except (OSError, HTTPException):
-            return False
-        finally:
-            connection.close()
-        return True
-
-    eventually(answers, within=_READY_WITHIN)
+    eventually(lambda: answers(port), within=_READY_WITHIN)

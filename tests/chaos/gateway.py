@@ -5,11 +5,12 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from random import Random
 from urllib.parse import unquote
 
 from tests.chaos.truth import Truth
+from tests.serving import serving
 
 _FAILS = 0.08
 _FAULTS = (HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.INTERNAL_SERVER_ERROR, None)
@@ -64,12 +65,5 @@ def management_api(truth: Truth, random: Random) -> Iterator[ManagementApi]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
             """Keep quiet: the figures say what was asked."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        api.endpoint = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield api
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Handler) as api.endpoint:
+        yield api

@@ -12,7 +12,7 @@ from app.adapters.dynamodb import DynamoDBConnectionRegistry
 from app.domain.model import AccountId, ClientId, Connection, ConnectionId, RegionName
 from app.domain.ports import ConnectionRegistry
 from app.domain.upkeep import InvalidSelection, Selection, Tombstone
-from tests.builders import NOON, a_bare_connection, a_connection
+from tests.builders import NOON, NOON_MS, a_bare_connection, a_connection
 from tests.dynamodb_local import a_client
 from tests.integration.faulty_database import faulty_database, forwarding_to, losing_the_answer_of
 from tests.stores import REGISTRIES, a_registry
@@ -196,7 +196,7 @@ def test_a_row_whose_time_is_no_number_is_of_unknown_time(
     dynamodb: "DynamoDBClient", table: str, unreadable: dict[str, object]
 ) -> None:
     registry = DynamoDBConnectionRegistry(dynamodb, table)
-    foreign = {"connectionId": {"S": "c-1"}, "createdAt": {"N": "1795262400000"}, "connectedAt": unreadable}
+    foreign = {"connectionId": {"S": "c-1"}, "createdAt": {"N": str(NOON_MS)}, "connectedAt": unreadable}
     removals: list[Callable[[], bool]] = [
         lambda: registry.remove(ConnectionId("c-1"), NOON).connection is not None,
         lambda: registry.remove(ConnectionId("c-1"), None).connection is not None,

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -15,6 +15,7 @@ from app.domain.ports import ConnectionStore
 from tests.builders import NOON, a_bare_connection, a_connection
 from tests.dynamodb_local import a_client, create_table
 from tests.stores import REGISTRIES, a_direct_store, a_registry, moto_server
+from tests.thoroughness import examples
 
 ADAPTERS = (*REGISTRIES, "direct-moto-server", "direct-dynamodb-local")
 
@@ -26,7 +27,7 @@ connections = st.builds(
     account=st.just("") | st.from_regex("[0-9]{12}", fullmatch=True),
     source_ip=st.just("") | st.ip_addresses().map(str),
     created_at=st.integers(0, 4_102_444_800_000).map(lambda ms: NOON + timedelta(milliseconds=ms)),
-    expires_at=st.integers(0, 4_102_444_800).map(lambda s: datetime.fromtimestamp(s, UTC)),
+    expires_at=st.integers(0, 4_102_444_800).map(lambda s: NOON + timedelta(seconds=s)),
     user_agent=st.none() | texts,
     connected_at=st.none() | st.just(NOON),
     principal_id=st.none() | texts,
@@ -69,8 +70,7 @@ def test_a_connection_comes_back_as_it_was_added(store: ConnectionStore, connect
 
 @given(connection=connections)
 @settings(
-    max_examples=60,
-    deadline=None,
+    max_examples=examples(60),
     # one store for all examples is meant: each connection has an id of its own
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

@@ -24,6 +24,7 @@ from app.domain.upkeep import LONGEST_CONNECTION, Answer, Tombstone, ref_of
 from app.domain.use_cases import MARK_LASTS, CloseConnection, OpenConnection
 from tests.builders import NOON, FixedClock, a_disconnect, a_handshake
 from tests.races import GRACE, STORES, ToldTable, Upkeep, a_told_table
+from tests.thoroughness import examples
 
 PENDING = timedelta(seconds=25)  # Lambda ends the function by then, and the client is refused
 AUTHORIZER = timedelta(seconds=28)  # what an authorizer may take, before which the gateway has taken its time
@@ -214,9 +215,8 @@ def test_whatever_happens_the_list_is_who_is_connected(
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=400 if in_memory else 25,
+            max_examples=examples(400 if in_memory else 25),
             stateful_step_count=40,
-            deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
     )

@@ -31,15 +31,16 @@ from app.domain.upkeep import (
     VisitEvent,
     VisitId,
 )
-from tests.builders import NOON, FixedClock, a_connection
+from tests.builders import NOON, NOON_MS, FixedClock, a_connection
 from tests.dynamodb_local import a_client, create_table
+from tests.thoroughness import examples
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 ADAPTERS = ("memory", "moto", "dynamodb-local")
 
-C1, C2, C3 = ConnectionRef("c-1@1795262400000"), ConnectionRef("c-2@1795262400001"), ConnectionRef("c@3@1")
+C1, C2, C3 = ConnectionRef(f"c-1@{NOON_MS}"), ConnectionRef(f"c-2@{NOON_MS + 1}"), ConnectionRef("c@3@1")
 V1, V2 = VisitId(C1), VisitId(C2)
 DASHBOARD = Client(ClientId("dashboard-7"), AccountId("123456789012"), RegionName("ap-northeast-2"))
 
@@ -116,8 +117,7 @@ def test_a_presence_comes_back_as_it_was_left(store: PresenceStore) -> None:
 
 @given(presence=presences, other=presences, name=texts)
 @settings(
-    max_examples=15,
-    deadline=None,
+    max_examples=examples(15),
     # one store for all examples is meant: each client has a name of its own
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
@@ -292,9 +292,9 @@ def test_the_item_of_a_presence_can_be_read(dynamodb: "DynamoDBClient", presence
     assert len(item.pop("version")["S"]) == 16
     assert item == {
         "id": {"S": 'client#["dashboard-7","123456789012","ap-northeast-2"]'},
-        "connections": {"SS": ["c-1@1795262400000", "c-2@1795262400001"]},
-        "visit": {"S": "c-2@1795262400001"},
-        "untold": {"L": [{"S": "joined c-2@1795262400001"}]},
+        "connections": {"SS": [C1, C2]},
+        "visit": {"S": C2},
+        "untold": {"L": [{"S": f"joined {C2}"}]},
     }
 
 
@@ -312,7 +312,7 @@ def test_a_mark_lasts_a_day(dynamodb: "DynamoDBClient", presence_table: str) -> 
 
     ends = int((NOON + timedelta(days=1)).timestamp())
     assert rows(dynamodb, presence_table) == [
-        {"id": {"S": "left#c-1"}, "began": {"N": "1795262400000"}, "ttl": {"N": str(ends)}}
+        {"id": {"S": "left#c-1"}, "began": {"N": str(NOON_MS)}, "ttl": {"N": str(ends)}}
     ]
 
 

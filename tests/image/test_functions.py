@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 from testcontainers.core.network import Network
 
+from app.adapters.clock import SystemClock
 from app.adapters.dynamodb_wire import row_of
 from app.domain.model import Connection, ConnectionId
 from tests.builders import (
-    NOON,
     Event,
     a_connect_event,
     a_connection,
@@ -158,7 +158,15 @@ def test_the_sweep_removes_whom_the_platform_can_not_have_any_more(
     image: str, network: Network, database: "DynamoDBClient"
 ) -> None:
     rows = Rows(database, create_table(database))
-    rows.put(a_connection(id=ConnectionId("long-gone"), connected_at=NOON - timedelta(days=365)))
+    now = SystemClock().now()
+    rows.put(
+        a_connection(
+            id=ConnectionId("long-gone"),
+            connected_at=now - timedelta(days=365),
+            created_at=now - timedelta(days=365),
+            expires_at=now + timedelta(days=1),
+        )
+    )
 
     with running_function(
         image,

@@ -1,11 +1,12 @@
 """A database that misbehaves as told, one answer per request, over real sockets."""
 
 import json
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+from tests.serving import serving
 
 type Answer = Callable[[BaseHTTPRequestHandler], None]
 
@@ -37,15 +38,8 @@ def faulty_database(*answers: Answer) -> Iterator[FaultyDatabase]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
             """Keep quiet: the tests say what was asked."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        database.endpoint = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield database
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Handler) as database.endpoint:
+        yield database
 
 
 def refusing(status: int, code: str) -> Answer:

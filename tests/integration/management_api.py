@@ -4,9 +4,11 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import NamedTuple
 from urllib.parse import unquote
+
+from tests.serving import serving
 
 type Say = Callable[[BaseHTTPRequestHandler], None]
 
@@ -63,19 +65,12 @@ def management_api() -> Iterator[ManagementApi]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
             """Keep quiet: the tests say what was asked."""
 
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True  # those whose client keeps its connection open don't end
-
-    with Server(("127.0.0.1", 0), Handler) as server:
-        api.endpoint = f"http://127.0.0.1:{server.server_port}{STAGE}"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
+    with serving(Handler) as url:
+        api.endpoint = f"{url}{STAGE}"
         try:
             yield api
         finally:
             api.ended.set()
-            server.shutdown()
-            thread.join()
 
 
 def refusing(status: int, code: str | None = None, **headers: str) -> Say:

@@ -35,6 +35,7 @@ from app.domain.model import ConnectionId, Removed
 from tests.builders import a_connection
 from tests.dynamodb_local import REGION
 from tests.peer import Peer, Talk, always_saying, peer, request_from, saying, silent
+from tests.thoroughness import examples
 
 C1 = ConnectionId("c-1")
 TIMEOUT = timedelta(milliseconds=300)
@@ -288,7 +289,7 @@ def test_an_interrupted_request_leaves_no_answer_for_the_next() -> None:
 
 
 @given(sent=st.binary(max_size=300) | st.binary(max_size=200).map(lambda data: answer()[:30] + data))
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(50), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_arbitrary_bytes_are_never_a_success_and_never_a_hang(sent: bytes) -> None:
     with peer(saying(sent)) as told:
         store = a_store(told)

@@ -8,15 +8,14 @@ import pytest
 from app.container import Container
 from app.entrypoints.routes import Routes
 from app.settings import Settings
-from tests.builders import NOON, Event, FixedClock, a_connect_event, a_disconnect_event, an_event
+from tests.builders import NOON_MS, Event, FixedClock, a_connect_event, a_disconnect_event, an_event
 from tests.dynamodb_local import REGION
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
 
-NOON_MS = str(int(NOON.timestamp() * 1000))
-NEXT_NOON_S = str(int(NOON.timestamp()) + 24 * 3600)
+NEXT_NOON_S = str(NOON_MS // 1000 + 24 * 3600)
 
 CONNECTED = {"statusCode": 200, "body": "connected"}
 DISCONNECTED = {"statusCode": 200, "body": "disconnected"}
@@ -65,7 +64,7 @@ def test_a_browsers_connection_is_one_row_with_everything_that_is_known(app: App
     assert app.rows() == [
         {
             "connectionId": {"S": "JKJaXeXAmPl3AbC="},
-            "createdAt": {"N": NOON_MS},
+            "createdAt": {"N": str(NOON_MS)},
             "ttl": {"N": NEXT_NOON_S},
             "clientId": {"S": "dashboard-7"},
             "account": {"S": "123456789012"},
@@ -99,7 +98,7 @@ def test_what_nobody_told_has_its_default_or_is_left_out(app: App) -> None:
     assert app.rows() == [
         {
             "connectionId": {"S": "c-1"},
-            "createdAt": {"N": NOON_MS},
+            "createdAt": {"N": str(NOON_MS)},
             "ttl": {"N": NEXT_NOON_S},
             "clientId": {"S": "unknown"},
             "account": {"S": ""},
@@ -123,7 +122,7 @@ def test_the_times_are_epoch_milliseconds_and_epoch_seconds_of_now(app: App) -> 
 def test_ttl_hours_says_how_long_a_row_lasts(app: App) -> None:
     app.routes(TTL_HOURS="2").connect(a_connect_event(), None)
 
-    assert app.rows()[0]["ttl"] == {"N": str(int(NOON.timestamp()) + 2 * 3600)}
+    assert app.rows()[0]["ttl"] == {"N": str(NOON_MS // 1000 + 2 * 3600)}
 
 
 def test_the_allowed_parameters_are_kept_in_a_map(app: App) -> None:
@@ -174,7 +173,7 @@ def test_a_row_that_the_plain_function_wrote_is_closed_like_any_other(app: App) 
     app.put(
         {
             "connectionId": {"S": "c-1"},
-            "createdAt": {"N": NOON_MS},
+            "createdAt": {"N": str(NOON_MS)},
             "ttl": {"N": NEXT_NOON_S},
             "clientId": {"S": "dashboard-7"},
             "account": {"S": ""},

@@ -29,7 +29,7 @@ from app.domain.upkeep import Answer, Entry, Page, Selection
 from app.entrypoints.command_line import cli
 from app.entrypoints.command_line.surroundings import Surroundings
 from app.settings import Settings
-from tests.builders import NOON, FixedClock, a_bare_connection, a_connection
+from tests.builders import NOON, NOON_MS, FixedClock, a_bare_connection, a_connection
 from tests.unit.test_listing import UNKNOWN, AnsweringGateway
 
 GRACE = timedelta(seconds=30)
@@ -225,9 +225,9 @@ def test_json_is_the_row_one_object_a_line(desk: Desk) -> None:
             "account": "123456789012",
             "region": "ap-northeast-2",
             "sourceIp": "203.0.113.24",
-            "createdAt": 1795262400123,
-            "ttl": 1795348800,
-            "connectedAt": 1795262400000,
+            "createdAt": NOON_MS + 123,
+            "ttl": NOON_MS // 1000 + 24 * 3600,
+            "connectedAt": NOON_MS,
             "userAgent": "Mozilla/5.0",
             "apiId": "a1b2c3d4e5",
             "domainName": "ws.example.com",
@@ -241,8 +241,8 @@ def test_json_is_the_row_one_object_a_line(desk: Desk) -> None:
             "account": "",
             "region": "",
             "sourceIp": "",
-            "createdAt": 1795262400000,
-            "ttl": 1795348800,
+            "createdAt": NOON_MS,
+            "ttl": NOON_MS // 1000 + 24 * 3600,
         },
     ]
     assert result.stderr == ""
@@ -297,9 +297,9 @@ def test_show_tells_all_that_is_known(desk: Desk) -> None:
         "account                123456789012",
         "region                 ap-northeast-2",
         "sourceIp               203.0.113.24",
-        "connectedAt            2026-11-21T12:00:00.000Z (1m00s ago)",
-        "createdAt              2026-11-21T12:00:00.123Z (59s ago)",
-        "ttl                    2026-11-22T12:00:00.000Z (in 23h59m)",
+        "connectedAt            2126-11-21T12:00:00.000Z (1m00s ago)",
+        "createdAt              2126-11-21T12:00:00.123Z (59s ago)",
+        "ttl                    2126-11-22T12:00:00.000Z (in 23h59m)",
         "userAgent              Mozilla/5.0",
         "apiId                  a1b2c3d4e5",
         "domainName             ws.example.com",

@@ -44,7 +44,8 @@ from app.domain.upkeep import (
     VisitId,
     ref_of,
 )
-from tests.builders import NOON, FixedClock, a_connection
+from tests.builders import NOON, NOON_MS, FixedClock, a_connection
+from tests.thoroughness import examples
 
 DASHBOARD = Client(ClientId("dashboard-7"), AccountId("123456789012"), RegionName("ap-northeast-2"))
 GRACE = timedelta(seconds=30)
@@ -211,28 +212,28 @@ def test_what_is_untold_stays_in_its_order_until_it_was_told() -> None:
 
 
 def test_a_client_with_its_first_connection_has_joined(world: World) -> None:
-    assert world.opens(a_tab("c-1")) == [Joined(DASHBOARD, VisitId("c-1@1795262400000"))]
+    assert world.opens(a_tab("c-1")) == [Joined(DASHBOARD, VisitId(f"c-1@{NOON_MS}"))]
 
 
 def test_a_client_without_its_last_connection_has_left(world: World) -> None:
     world.opens(a_tab("c-1"))
 
-    assert world.follows(went(a_tab("c-1"))) == [Left(DASHBOARD, VisitId("c-1@1795262400000"))]
+    assert world.follows(went(a_tab("c-1"))) == [Left(DASHBOARD, VisitId(f"c-1@{NOON_MS}"))]
 
 
 def test_a_client_with_several_tabs_is_present_until_the_last_one_leaves(world: World) -> None:
     (joined,) = world.opens(a_tab("c-1"), a_tab("c-2"))
 
-    assert joined == Joined(DASHBOARD, VisitId("c-1@1795262400000"))
+    assert joined == Joined(DASHBOARD, VisitId(f"c-1@{NOON_MS}"))
     assert world.follows(went(a_tab("c-1"))) == []
-    assert world.follows(went(a_tab("c-2"))) == [Left(DASHBOARD, VisitId("c-1@1795262400000"))]
+    assert world.follows(went(a_tab("c-2"))) == [Left(DASHBOARD, VisitId(f"c-1@{NOON_MS}"))]
 
 
 def test_a_client_that_comes_again_makes_another_visit(world: World) -> None:
     world.opens(a_tab("c-1"))
     world.follows(went(a_tab("c-1")))
 
-    assert world.opens(a_tab("c-2", 60)) == [Joined(DASHBOARD, VisitId("c-2@1795262460000"))]
+    assert world.opens(a_tab("c-2", 60)) == [Joined(DASHBOARD, VisitId(f"c-2@{NOON_MS + 60_000}"))]
 
 
 @pytest.mark.parametrize("other", [{"account": AccountId("")}, {"region": RegionName("eu-central-1")}])
@@ -242,7 +243,7 @@ def test_of_another_account_or_region_is_another_client(world: World, other: dic
     (joined,) = world.opens(a_tab("c-2", **other))
 
     assert isinstance(joined, Joined)
-    assert joined.visit == "c-2@1795262400000"
+    assert joined.visit == f"c-2@{NOON_MS}"
 
 
 def test_a_client_that_did_not_say_who_it_is_makes_no_visits(world: World) -> None:
@@ -262,8 +263,8 @@ def test_an_id_that_goes_to_a_newer_connection_ends_one_and_begins_another(world
     world.opens(a_tab("c-1"))
 
     assert world.follows(Change(a_tab("c-1"), a_tab("c-1", 60))) == [
-        Left(DASHBOARD, VisitId("c-1@1795262400000")),
-        Joined(DASHBOARD, VisitId("c-1@1795262460000")),
+        Left(DASHBOARD, VisitId(f"c-1@{NOON_MS}")),
+        Joined(DASHBOARD, VisitId(f"c-1@{NOON_MS + 60_000}")),
     ]
 
 
@@ -278,13 +279,13 @@ def test_a_mark_in_the_place_of_a_connection_is_its_end(world: World) -> None:
     world.opens(a_tab("c-1"))
 
     assert world.follows(Change(a_tab("c-1"), a_mark(a_tab("c-1")))) == [
-        Left(DASHBOARD, VisitId("c-1@1795262400000"))
+        Left(DASHBOARD, VisitId(f"c-1@{NOON_MS}"))
     ]
 
 
 def test_a_newer_connection_in_the_place_of_a_mark_is_a_beginning(world: World) -> None:
     assert world.follows(Change(a_mark(a_tab("c-1")), a_tab("c-1", 60))) == [
-        Joined(DASHBOARD, VisitId("c-1@1795262460000"))
+        Joined(DASHBOARD, VisitId(f"c-1@{NOON_MS + 60_000}"))
     ]
 
 
@@ -296,7 +297,7 @@ def test_a_connection_that_expired_is_told_beside_the_end_of_its_visit(world: Wo
 
     assert world.follows(went(a_tab("c-1"), expired=True)) == [
         Expired(a_tab("c-1")),
-        Left(DASHBOARD, VisitId("c-1@1795262400000")),
+        Left(DASHBOARD, VisitId(f"c-1@{NOON_MS}")),
     ]
 
 
@@ -394,8 +395,8 @@ def test_wherever_it_stops_the_next_delivery_tells_what_is_missing(fragile: Worl
     fragile.follows(*history)
 
     assert list(dict.fromkeys(fragile.told)) == [
-        Joined(DASHBOARD, VisitId("c-1@1795262400000")),
-        Left(DASHBOARD, VisitId("c-1@1795262400000")),
+        Joined(DASHBOARD, VisitId(f"c-1@{NOON_MS}")),
+        Left(DASHBOARD, VisitId(f"c-1@{NOON_MS}")),
     ]
     assert fragile.present() == frozenset()
 
@@ -881,6 +882,4 @@ class GivingUpMachine(PresenceMachine):
 
 @pytest.mark.parametrize("machine", [PresenceMachine, GivingUpMachine])
 def test_who_is_present_is_right_however_the_changes_are_delivered(machine: type[PresenceMachine]) -> None:
-    run_state_machine_as_test(
-        machine, settings=settings(max_examples=100, stateful_step_count=40, deadline=None)
-    )
+    run_state_machine_as_test(machine, settings=settings(max_examples=examples(100), stateful_step_count=40))
