@@ -19,7 +19,7 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER, on, for 0 s
 
 
 def open_client(url: str, query: Mapping[str, str]) -> ClientConnection:
-    """A client whose handshake has been answered; ``close()`` makes it leave with a close frame.
+    """A client whose handshake has been answered, for a ``with`` block; its end is a close frame.
 
     Raises:
         websockets.exceptions.InvalidStatus: its handshake was refused.

@@ -75,12 +75,11 @@ class _Story:
         self._screen.say(what)
         began = time.perf_counter()
         try:
-            client = open_client(self._stack.websocket_url, query)
+            client = self._clients.enter_context(open_client(self._stack.websocket_url, query))
         except InvalidStatus as refusal:
             answer = self._stack.ask("Connect", _event(query))
             raise DemoFailure(f"A good handshake was refused; the function answers it: {answer}") from refusal
         self._waits.append(time.perf_counter() - began)
-        self._clients.callback(client.close)
         self._comes_in(query, client)
         self._screen.show(self._check(self._stack.rows()))  # at once: that is the promise
 
@@ -105,11 +104,10 @@ class _Story:
     def is_refused(self, query: Query, what: str) -> None:
         self._screen.say(what)
         try:
-            open_client(self._stack.websocket_url, query).close()
+            with open_client(self._stack.websocket_url, query):
+                raise DemoFailure("A handshake that must be refused was accepted.")
         except InvalidStatus as refusal:
             status = refusal.response.status_code
-        else:
-            raise DemoFailure("A handshake that must be refused was accepted.")
         self._screen.show(self._check(self._stack.rows()))
         answer = self._stack.ask("Connect", _event(query))
         self._screen.add(

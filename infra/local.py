@@ -6,6 +6,7 @@ python -m infra.local run     the stack stays up, with a live table of who is co
 
 import argparse
 import json
+import os
 import shutil
 import signal
 import sys
@@ -21,6 +22,7 @@ from botocore.config import Config
 
 from infra.demo import demo
 from infra.deploy import GRACE, WEBSOCKETS, deploy, functions_log
+from infra.environment import forget_aws_settings
 from infra.gateway import LocalGateway
 from infra.process import ministack
 from infra.screen import Screen
@@ -131,6 +133,7 @@ def main() -> None:
     )
     parser.add_argument("command", choices=["demo", "run"])
     command = parser.parse_args().command
+    forget_aws_settings(os.environ)
     for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # SIGHUP: the terminal was closed
         signal.signal(ending, signal.default_int_handler)
     screen = Screen()

@@ -52,13 +52,13 @@ def ministack(directory: Path) -> Iterator[str]:
 
 
 def find_uv() -> str | None:
-    """The uv that runs this, by the variable that it sets, else one on the path or beside this Python."""
-    beside = str(Path(sys.executable).parent)
-    return os.environ.get("UV") or shutil.which("uv") or shutil.which("uv", path=beside)
+    """The uv that runs this, by the variable that it sets, else one on the path, or the checkout's own."""
+    own = _HERE.parent / "build" / "uv" / "bin"
+    return os.environ.get("UV") or shutil.which("uv") or shutil.which("uv", path=str(own))
 
 
 def uv(*arguments: str) -> str:
-    """What ``uv`` prints, run in the checkout.
+    """What ``uv`` prints, run in the checkout: without the network where its cache has what it takes.
 
     Raises:
         LocalStackFailure: there is no uv, or it failed.
@@ -66,10 +66,14 @@ def uv(*arguments: str) -> str:
     executable = find_uv()
     if executable is None:
         raise LocalStackFailure("There is no uv on this machine; `pip install uv` is one way to have it.")
+    command = [executable, *arguments]
+    offline = subprocess.run(
+        [*command, "--offline"], cwd=_HERE.parent, check=False, capture_output=True, text=True
+    )
+    if offline.returncode == 0:
+        return offline.stdout
     try:
-        return subprocess.run(
-            [executable, *arguments], cwd=_HERE.parent, check=True, stdout=subprocess.PIPE, text=True
-        ).stdout
+        return subprocess.run(command, cwd=_HERE.parent, check=True, stdout=subprocess.PIPE, text=True).stdout
     except subprocess.CalledProcessError as error:
         raise LocalStackFailure(f"`uv {' '.join(arguments)}` failed; its reason is above.") from error
 

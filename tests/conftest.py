@@ -1,4 +1,4 @@
-"""What every lane shares: a clean environment, the lanes' summary, credentials, a DynamoDB Local."""
+"""What every lane shares: a clean environment, the lanes' summary, a DynamoDB Local."""
 
 import os
 import signal
@@ -6,7 +6,7 @@ import signal
 import pytest
 
 import tests.thoroughness  # noqa: F401 - registers the profiles
-from tests.environment import CREDENTIALS, forget_users_settings
+from tests.environment import forget_users_settings
 from tests.lanes import LANES, LaneSummary, lane_of
 
 pytest_plugins = ["tests.dynamodb_local"]
@@ -31,16 +31,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def clean_environment() -> None:
-    """Nothing of the user's settings, from the first test on.
+    """Nothing of the user's settings, and credentials that open nothing, from the first test on.
 
     It is not done before: with several processes, the first one only starts
     the others, which take the user's environment from it (``tests.environment.USERS``).
     """
     forget_users_settings(os.environ)
-
-
-@pytest.fixture
-def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Credentials that open nothing."""
-    for name, value in CREDENTIALS.items():
-        monkeypatch.setenv(name, value)

@@ -68,9 +68,17 @@ def dynamodb_local() -> Iterator[str]:
         yield endpoint
 
 
+@pytest.fixture(scope="session")
+def dynamodb(dynamodb_local: str) -> Iterator["DynamoDBClient"]:
+    """A plain client of the shared DynamoDB Local, to look behind the adapter's back; itself shared too."""
+    client = a_client(dynamodb_local)
+    yield client
+    client.close()
+
+
 @pytest.fixture
-def dynamodb(dynamodb_local: str, credentials: None) -> Iterator["DynamoDBClient"]:
-    """A plain client of the shared DynamoDB Local, to look behind the adapter's back."""
+def own_dynamodb(dynamodb_local: str) -> Iterator["DynamoDBClient"]:
+    """Another client of it, for a test that changes how its client works."""
     client = a_client(dynamodb_local)
     yield client
     client.close()

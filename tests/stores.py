@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import cache
+from typing import TYPE_CHECKING
 
 import pytest
 from moto import mock_aws
@@ -14,6 +16,9 @@ from app.adapters.dynamodb_direct.store import DirectDynamoDBConnectionStore
 from app.adapters.memory import MemoryConnectionStore
 from app.domain.ports import ConnectionRegistry
 from tests.dynamodb_local import REGION, a_client, create_table
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
 
 REGISTRIES = ("memory", "boto3-moto", "boto3-dynamodb-local")
 
@@ -27,13 +32,18 @@ def a_registry(
         case "memory":
             yield MemoryConnectionStore(page_size=page_size)
         case "boto3-moto":
-            request.getfixturevalue("credentials")
             with mock_aws():
-                client = a_client(None)
+                client = moto_client()
                 yield DynamoDBConnectionRegistry(client, create_table(client), page_size=page_size)
         case _:
             client = request.getfixturevalue("dynamodb")
             yield DynamoDBConnectionRegistry(client, request.getfixturevalue("table"), page_size=page_size)
+
+
+@cache
+def moto_client() -> "DynamoDBClient":
+    """A client of whatever moto mocks at the time; to make one takes longer than most tests do."""
+    return a_client(None)
 
 
 def a_direct_store(endpoint: str, table: str) -> DirectDynamoDBConnectionStore:

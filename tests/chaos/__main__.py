@@ -15,7 +15,7 @@ from tests.chaos.database import Database, a_database
 from tests.chaos.figures import Outcome, show
 from tests.chaos.flaws import Flaw
 from tests.chaos.run import Options, run
-from tests.environment import CREDENTIALS, forget_users_settings
+from tests.environment import forget_users_settings
 
 
 def main() -> None:
@@ -23,7 +23,6 @@ def main() -> None:
     console = Console(width=100)
     options = _options()
     forget_users_settings(os.environ)
-    os.environ.update(CREDENTIALS)
     console.print(
         f"{options.lifecycles:,} lifecycles, {options.workers} workers, seed {options.seed}: the same seed "
         "gives the same plan; the machine's timing is never the same."

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
@@ -16,6 +17,9 @@ from tests.builders import NOON, a_bare_connection, a_connection
 from tests.dynamodb_local import a_client, create_table
 from tests.stores import REGISTRIES, a_direct_store, a_registry, moto_server
 from tests.thoroughness import examples
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
 
 ADAPTERS = (*REGISTRIES, "direct-moto-server", "direct-dynamodb-local")
 
@@ -36,21 +40,17 @@ connections = st.builds(
 
 
 @pytest.fixture(scope="module")
-def moto() -> Iterator[str]:
-    with moto_server() as endpoint:
-        yield endpoint
+def moto() -> "Iterator[DynamoDBClient]":
+    with moto_server() as endpoint, closing(a_client(endpoint)) as client:
+        yield client
 
 
 @pytest.fixture(params=ADAPTERS)
 def store(request: pytest.FixtureRequest) -> Iterator[ConnectionStore]:
     match request.param:
         case "direct-moto-server":
-            request.getfixturevalue("credentials")
-            endpoint = request.getfixturevalue("moto")
-            with (
-                closing(a_client(endpoint)) as client,
-                closing(a_direct_store(endpoint, create_table(client))) as it,
-            ):
+            client = request.getfixturevalue("moto")
+            with closing(a_direct_store(client.meta.endpoint_url, create_table(client))) as it:
                 yield it
         case "direct-dynamodb-local":
             table = request.getfixturevalue("table")

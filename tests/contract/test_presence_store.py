@@ -33,6 +33,7 @@ from app.domain.upkeep import (
 )
 from tests.builders import NOON, NOON_MS, FixedClock, a_connection
 from tests.dynamodb_local import a_client, create_table
+from tests.stores import moto_client
 from tests.thoroughness import examples
 
 if TYPE_CHECKING:
@@ -66,8 +67,8 @@ def store(request: pytest.FixtureRequest) -> Iterator[PresenceStore]:
         case "memory":
             yield MemoryPresenceStore()
         case "moto":
-            request.getfixturevalue("credentials")
-            with mock_aws(), closing(a_client(None)) as client:
+            with mock_aws():
+                client = moto_client()
                 yield a_store(client, create_table(client, "PresenceTable"))
         case _:
             client = request.getfixturevalue("dynamodb")
@@ -401,18 +402,18 @@ def test_where_others_always_come_between_it_gives_up(
     ids=["read", "change", "mark_left", "has_left"],
 )
 def test_an_answer_that_is_not_dynamodbs_is_not_believed(
-    dynamodb: "DynamoDBClient", presence_table: str, call: Callable[[PresenceStore], object]
+    own_dynamodb: "DynamoDBClient", presence_table: str, call: Callable[[PresenceStore], object]
 ) -> None:
     def without_request_id(parsed: dict[str, Any], **_: object) -> None:
         del parsed["ResponseMetadata"]["RequestId"]
 
-    dynamodb.meta.events.register("after-call.dynamodb", without_request_id)
+    own_dynamodb.meta.events.register("after-call.dynamodb", without_request_id)
 
     with pytest.raises(StorageUnavailable, match="NotDynamoDB"):
-        call(a_store(dynamodb, presence_table))
+        call(a_store(own_dynamodb, presence_table))
 
 
-def test_a_database_that_can_not_be_reached_is_named(credentials: None) -> None:
+def test_a_database_that_can_not_be_reached_is_named() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as server,
         closing(a_client(f"http://127.0.0.1:{server.getsockname()[1]}")) as client,
@@ -452,9 +453,9 @@ class Meter:
 
 
 def test_what_each_path_costs_in_units_of_reading_and_writing(
-    dynamodb: "DynamoDBClient", presence_table: str
+    own_dynamodb: "DynamoDBClient", presence_table: str
 ) -> None:
-    store, meter = a_store(dynamodb, presence_table), Meter(dynamodb)
+    store, meter = a_store(own_dynamodb, presence_table), Meter(own_dynamodb)
     follow = FollowChanges(
         MemoryConnectionStore(), store, UnusedGateway(), FixedClock(), timedelta(seconds=30)
     )

@@ -14,7 +14,7 @@ from tests.chaos.flaws import Flaw
 from tests.chaos.plan import a_plan
 from tests.chaos.run import Options, run
 
-pytestmark = [pytest.mark.usefixtures("credentials"), pytest.mark.xdist_group("chaos")]
+pytestmark = pytest.mark.xdist_group("chaos")
 
 
 @pytest.fixture(scope="module")

@@ -70,8 +70,8 @@ class Paths:
 
 
 @pytest.fixture
-def paths(dynamodb: "DynamoDBClient", table: str) -> Paths:
-    return Paths(dynamodb, table)
+def paths(own_dynamodb: "DynamoDBClient", table: str) -> Paths:
+    return Paths(own_dynamodb, table)
 
 
 def test_the_ordinary_path_is_one_write_each_and_one_in_each_index(paths: Paths) -> None:

@@ -40,8 +40,6 @@ from tests.thoroughness import examples
 C1 = ConnectionId("c-1")
 TIMEOUT = timedelta(milliseconds=300)
 
-pytestmark = pytest.mark.usefixtures("credentials")
-
 
 def answer(body: bytes = b"{}", status: int = 200, **headers: str) -> bytes:
     """What DynamoDB would send."""

@@ -29,8 +29,6 @@ from tests.integration.faulty_database import (
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-pytestmark = pytest.mark.usefixtures("credentials")
-
 
 class App:
     """The routes as the environment sets them up, with short time-outs, two attempts."""

@@ -55,8 +55,6 @@ over = "2020-01-01T00:00:00Z"
 print(json.dumps({"Version": 1, "AccessKeyId": "a", "SecretAccessKey": "s", "Expiration": over}))
 """
 
-pytestmark = pytest.mark.usefixtures("credentials")
-
 
 @pytest.fixture(autouse=True)
 def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:

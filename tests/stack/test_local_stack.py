@@ -97,14 +97,18 @@ def test_a_client_that_leaves_is_gone_from_the_table_and_the_log_says_who_it_was
 
 def test_a_client_whose_tcp_connection_is_dropped_is_gone_from_the_table_too(stack: LocalStack) -> None:
     with open_client(stack.websocket_url, {"clientId": "stays"}):
-        drop(open_client(stack.websocket_url, QUERY))
+        with open_client(stack.websocket_url, QUERY) as client:
+            drop(client)
 
         eventually(lambda: [row.client_id for row in stack.rows()] == ["stays"])
 
 
 def test_a_bad_handshake_is_refused_and_leaves_no_row(stack: LocalStack) -> None:
-    with pytest.raises(InvalidStatus) as refusal:
-        open_client(stack.websocket_url, QUERY | {"region": "nowhere"})
+    with (
+        pytest.raises(InvalidStatus) as refusal,
+        open_client(stack.websocket_url, QUERY | {"region": "nowhere"}),
+    ):
+        pass
 
     assert refusal.value.response.status_code == HTTPStatus.FORBIDDEN  # MiniStack's, whatever the function's
     assert stack.records("handshake.rejected")[-1]["field"] == "region"
@@ -137,9 +141,9 @@ def test_a_client_whose_process_is_killed_is_gone_after_a_sweep_and_a_live_one_n
 
 def test_the_sweep_leaves_alone_who_has_just_come_and_asks_later(stack: LocalStack) -> None:
     with stack.gateway.losing_disconnects():
-        client = open_client(stack.websocket_url, QUERY)
-        [row] = stack.rows()
-        drop(client)
+        with open_client(stack.websocket_url, QUERY) as client:
+            [row] = stack.rows()
+            drop(client)
         eventually(lambda: not stack.gateway.holds(row.connection_id))
         _swept_until(lambda _: stack.rows() == [], stack)
         lasted = time.time() - row.created_at.timestamp()
@@ -149,9 +153,9 @@ def test_the_sweep_leaves_alone_who_has_just_come_and_asks_later(stack: LocalSta
 
 def test_a_dry_sweep_tells_and_removes_nothing(stack: LocalStack) -> None:
     with stack.gateway.losing_disconnects():
-        client = open_client(stack.websocket_url, QUERY)
-        rows = stack.rows()
-        drop(client)
+        with open_client(stack.websocket_url, QUERY) as client:
+            rows = stack.rows()
+            drop(client)
         eventually(lambda: stack.ask("Sweep", {"dryRun": True})["gone"] == 1)
         after = stack.rows()
         _swept_until(lambda _: stack.rows() == [], stack)
@@ -168,10 +172,13 @@ def test_a_sweep_asks_about_every_row_with_the_permissions_that_it_has(stack: Lo
 
 def test_clients_that_go_at_once_leave_no_ghost(stack: LocalStack) -> None:
     def comes_and_goes(number: int) -> None:
-        drop(open_client(stack.websocket_url, {"clientId": f"hasty-{number}"}))
+        with open_client(stack.websocket_url, {"clientId": f"hasty-{number}"}) as client:
+            drop(client)
 
     with ThreadPoolExecutor(10) as pool:
         list(pool.map(comes_and_goes, range(30)))
+
+    eventually(lambda: stack.rows() == [])
 
     eventually(lambda: stack.rows() == [])
     assert all("closedAt" in item for item in stack.items())

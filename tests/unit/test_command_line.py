@@ -121,13 +121,10 @@ class Desk:
 
 
 @pytest.fixture
-def environment(credentials: None, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """A table and a region, and no terminal, whatever the machine's own say."""
-    for name in ("STORE", "SWEEP_SEGMENTS", "COLUMNS", "LINES", "FORCE_COLOR", "TTY_COMPATIBLE"):
-        monkeypatch.delenv(name, raising=False)
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """A table and a region."""
     monkeypatch.setenv("CONNECTIONS_TABLE", "Connections")
     monkeypatch.setenv("AWS_REGION", "eu-central-1")
-    monkeypatch.setenv("AWS_CONFIG_FILE", "no-such-file")
     return monkeypatch
 
 

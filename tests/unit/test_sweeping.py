@@ -217,7 +217,7 @@ def test_an_event_that_can_not_be_meant_so_fails_with_a_sentence_and_sweeps_noth
     assert registry.get(ConnectionId("c-1")) is not None
 
 
-def test_the_reserve_is_enough_for_a_question_and_a_removal_that_both_time_out(credentials: None) -> None:
+def test_the_reserve_is_enough_for_a_question_and_a_removal_that_both_time_out() -> None:
     gateway = ManagementApiGateway(region="eu-central-1")
     slowest_turn = timedelta(seconds=1)  # the least rate is one a second
 
