@@ -4,7 +4,8 @@ ARG BASE_IMAGE=public.ecr.aws/lambda/python:3.13
 
 FROM ${BASE_IMAGE} AS build
 WORKDIR /build
-RUN python3 -m pip install --quiet --no-cache-dir --root-user-action=ignore uv==0.13.9
+COPY infra/uv.txt ./
+RUN python3 -m pip install --quiet --no-cache-dir --root-user-action=ignore --require-hashes --requirement uv.txt
 
 # What uv.lock says, by hash, and wheels alone: nothing is resolved or compiled here, no package's code runs.
 # The platform is named since the base (Amazon Linux 2023, glibc 2.34) is what the wheels must fit.

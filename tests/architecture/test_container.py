@@ -39,7 +39,7 @@ def a_container(**environ: str) -> Container:
     return Container(settings=Settings.from_environ(ENVIRON | environ))
 
 
-def test_every_provider_resolves_and_to_the_same_object_each_time(credentials: None) -> None:
+def test_every_provider_resolves_and_to_the_same_object_each_time() -> None:
     container = a_container()
 
     for name, provider in container.providers.items():
@@ -52,7 +52,7 @@ def test_without_settings_nothing_resolves() -> None:
         Container().open_connection()
 
 
-def test_the_settings_pick_the_adapters(credentials: None) -> None:
+def test_the_settings_pick_the_adapters() -> None:
     assert isinstance(a_container().store(), DirectDynamoDBConnectionStore)
     assert isinstance(a_container(STORE="dynamodb-boto3").store(), DynamoDBConnectionStore)
     assert isinstance(a_container(STORE="memory").store(), MemoryConnectionStore)
@@ -65,13 +65,13 @@ def test_the_settings_pick_the_adapters(credentials: None) -> None:
 
 
 @pytest.mark.parametrize("store", ["dynamodb-boto3", "memory"])
-def test_what_the_handshakes_write_is_what_is_read_as_a_whole(store: str, credentials: None) -> None:
+def test_what_the_handshakes_write_is_what_is_read_as_a_whole(store: str) -> None:
     container = a_container(STORE=store)
 
     assert container.store() is container.registry()
 
 
-def test_only_who_is_present_needs_its_table(credentials: None) -> None:
+def test_only_who_is_present_needs_its_table() -> None:
     container = a_container(PRESENCE_TABLE="")
 
     assert container.sweep_connections() is container.sweep_connections()
@@ -102,7 +102,7 @@ def test_the_settings_reach_the_use_cases() -> None:
     assert connection.source_ip == "203.0.113.7"
 
 
-def test_the_settings_reach_the_upkeep(credentials: None) -> None:
+def test_the_settings_reach_the_upkeep() -> None:
     container = a_container(SWEEP_GRACE_SECONDS="45", SWEEP_CONCURRENCY="7", DUPLICATES="replace")
 
     assert container.sweep_connections().grace == timedelta(seconds=45)

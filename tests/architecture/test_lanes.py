@@ -1,4 +1,4 @@
-"""A lane that can't run says so, and fails where it is required."""
+"""A lane that can't run says so, before and after, and fails where it is required."""
 
 import os
 import subprocess
@@ -7,42 +7,49 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
 
+NO_DATABASE = "DynamoDB Local can't run: no Docker engine answers, and no java and no npm on this machine"
 
-def a_lane_without_its_database(**environ: str) -> "subprocess.CompletedProcess[str]":
-    """The contract suite's DynamoDB Local part on a machine with neither Docker nor Java."""
+
+def run_tests(*arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":
+    """pytest with coverage, on a machine with neither Docker nor Java."""
     bare = {name: value for name, value in os.environ.items() if name != "REQUIRE_LANES"}
+    nothing = {"PATH": "/nonexistent", "DOCKER_HOST": "unix:///nonexistent"}
+    options = ["-p", "no:cacheprovider", "--cov", "--cov-report="]
     return subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            "-k",
-            "dynamodb-local",
-            "tests/contract",
-        ],
+        [sys.executable, "-m", "pytest", *options, *arguments],
         cwd=ROOT,
-        env=bare | {"PATH": "/nonexistent", "DOCKER_HOST": "tcp://127.0.0.1:1"} | environ,
+        env=bare | nothing | environ,
         capture_output=True,
         text=True,
         check=False,
     )
 
 
-def test_what_is_left_out_is_told_with_its_reason() -> None:
-    result = a_lane_without_its_database()
+def test_what_is_left_out_is_told_first_and_last_and_is_no_failure(tmp_path: Path) -> None:
+    result = run_tests("-k", "dynamodb-local", "tests/contract", COVERAGE_FILE=str(tmp_path / "coverage"))
 
     assert result.returncode == 0, result.stdout
-    assert (
-        "LEFT OUT: DynamoDB Local can't run: no Docker engine answers, and no java and no npm"
-        in result.stdout
-    )
+    header, _, summary = result.stdout.partition(" lanes ")
+    assert "left out: lane image (no Docker engine answers); all that wants DynamoDB Local" in header
+    assert f"LEFT OUT: {NO_DATABASE}" in summary
+    assert "The coverage is not judged" in summary
 
 
-def test_where_it_is_required_it_fails() -> None:
-    result = a_lane_without_its_database(REQUIRE_LANES="1")
+def test_where_nothing_is_left_out_the_coverage_is_judged(tmp_path: Path) -> None:
+    result = run_tests("tests/unit/test_clock.py", COVERAGE_FILE=str(tmp_path / "coverage"))
 
     assert result.returncode == 1, result.stdout
-    assert "REQUIRE_LANES is set" in result.stdout
+    assert "Required test coverage of 100.0% not reached" in result.stdout
+
+
+def test_where_a_lane_is_required_it_fails(tmp_path: Path) -> None:
+    result = run_tests(
+        "-k",
+        "dynamodb-local",
+        "tests/contract",
+        COVERAGE_FILE=str(tmp_path / "coverage"),
+        REQUIRE_LANES="1",
+    )
+
+    assert result.returncode == 1, result.stdout
+    assert f"{NO_DATABASE}, and REQUIRE_LANES is set" in result.stdout

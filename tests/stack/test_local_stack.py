@@ -34,7 +34,7 @@ QUERY = {"clientId": "dashboard-7", "account": "123456789012", "region": "ap-nor
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[LocalStack]:
-    _needs_uv()
+    _uv()
     with local_stack() as stack:
         yield stack
 
@@ -313,11 +313,10 @@ def _told(row: Row) -> tuple[str, ...]:
 @contextmanager
 def _command(name: str, directory: Path, checkout: Path = ROOT) -> Iterator[subprocess.Popen[str]]:
     """``python -m infra.local`` *name* of *checkout*, which keeps all its files in *directory*."""
-    _needs_uv()
     with subprocess.Popen(
         [sys.executable, "-m", "infra.local", name],
         cwd=checkout,
-        env=os.environ | {"TMPDIR": str(directory)},
+        env=os.environ | {"TMPDIR": str(directory), "UV": _uv()},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -371,6 +370,8 @@ def _processes_in(directory: Path) -> list[str]:
     return left
 
 
-def _needs_uv() -> None:
-    if find_uv() is None:
+def _uv() -> str:
+    executable = find_uv()
+    if executable is None:
         leave_out("no uv on this machine")
+    return executable

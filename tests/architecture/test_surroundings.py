@@ -1,0 +1,64 @@
+"""The tests pass whatever the user has set, and read no file of the user's."""
+
+import os
+import subprocess
+import sys
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+from tests.environment import USERS
+from tests.serving import serving
+
+ROOT = Path(__file__).parent.parent.parent
+
+THAT_SIGN_OR_CONNECT = ("tests/integration/test_gateway.py", "tests/contract/test_presence_store.py")
+
+
+def test_nothing_of_the_users_settings_reaches_a_test(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    class Users(BaseHTTPRequestHandler):
+        """The endpoint and the proxy of the user: nobody has any business there."""
+
+        def handle(self) -> None:
+            asked.append(self.rfile.readline().decode())
+
+    with serving(Users) as url:
+        result = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *THAT_SIGN_OR_CONNECT],
+            cwd=ROOT,
+            env=USERS | _a_users_settings(tmp_path, url),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    assert (result.returncode, asked) == (0, []), result.stdout
+
+
+def _a_users_settings(home: Path, url: str) -> dict[str, str]:
+    (home / ".aws").mkdir()
+    (home / ".aws" / "config").write_text(f"[default]\nregion = us-west-2\nendpoint_url = {url}\n")
+    keys = "aws_access_key_id = AKIAUSERS\naws_secret_access_key = users\n"
+    (home / ".aws" / "credentials").write_text(f"[default]\n{keys}")
+    proxies = dict.fromkeys(("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY"), url)
+    return proxies | {
+        "HOME": str(home),
+        "AWS_PROFILE": "not-there",
+        "AWS_ACCESS_KEY_ID": "AKIAUSERS",
+        "AWS_SECRET_ACCESS_KEY": "users",
+        "AWS_SESSION_TOKEN": "users",
+        "AWS_REGION": "us-west-2",
+        "AWS_DEFAULTS_MODE": "no-such-mode",
+        "AWS_ENDPOINT_URL": url,
+        "AWS_CA_BUNDLE": os.devnull,
+        "CONNECTIONS_TABLE": "Users",
+        "STORE": "memory",
+        "DUPLICATES": "neither",
+        "NO_COLOR": "1",
+        "COLUMNS": "20",
+        "LANG": "C",
+        "LC_ALL": "C",
+        "PATH": "/nonexistent",  # no Java, so that no database has to start for this
+        "DOCKER_HOST": "unix:///nonexistent",
+    }
