@@ -21,6 +21,7 @@ _SCRIPT = _HERE / "emulator.py"
 _HOST = "127.0.0.1"
 _READY_WITHIN = 30  # seconds; it takes about one
 _SERVER_PORTS = range(20_000, 32_768)
+_CLOCK = ("FAKETIME", "LD_PRELOAD", "DYLD_")  # faketime(1): rows that one clock writes, another has to read
 
 
 @contextmanager
@@ -98,8 +99,9 @@ def free_port() -> int:
 
 
 def _environment(port: int, directory: Path) -> dict[str, str]:
-    """Nothing of the caller's but the path, for it may hold real credentials, proxies and endpoints."""
-    return {
+    """Only the caller's path and clock: the rest may hold real credentials, proxies and endpoints."""
+    clock = {name: value for name, value in os.environ.items() if name.startswith(_CLOCK)}
+    return clock | {
         "PATH": os.environ.get("PATH", os.defpath),
         "TMPDIR": str(directory),
         "BIND_HOST": _HOST,

@@ -57,11 +57,12 @@ THROTTLED = frozenset(
 CREDENTIALS_REFUSED = frozenset({"ExpiredTokenException", "UnrecognizedClientException"})
 CONDITION_FAILED = "ConditionalCheckFailedException"
 
-# What is no number is unknown, and a row that does not tell its time counts as the same.
-_NOT_NEWER = "NOT attribute_type(connectedAt, :number) OR connectedAt <= :connectedAt"
+_LAST: Value = {"N": "253402300799999"}  # the last millisecond that a calendar has, in 9999
+BOUNDS_OF_TIME: dict[str, Value] = {":first": {"N": "1"}, ":last": _LAST}
+"""A time that is not a number between these, in milliseconds, is unknown (see ``moment``)."""
 
-NUMBER: dict[str, Value] = {":number": {"S": "N"}}
-"""The type of a number, as conditions name it."""
+# A row of unknown time counts as the same connection.
+_NOT_NEWER = "NOT connectedAt >= :newer OR connectedAt > :last"
 
 
 def key(connection_id: ConnectionId) -> dict[str, Value]:
@@ -87,7 +88,7 @@ def addition(connection: Connection) -> dict[str, Any]:
     }
     if connection.connected_at is not None:
         request["ConditionExpression"] += " OR connectedAt < :connectedAt"
-        request["ExpressionAttributeValues"] = _connected_at(connection.connected_at)
+        request["ExpressionAttributeValues"] = {":connectedAt": number(connection.connected_at, MILLISECOND)}
     return request
 
 
@@ -100,7 +101,7 @@ def removal(connection_id: ConnectionId, connected_at: datetime | None) -> dict[
     }
     if connected_at is not None:
         request["ConditionExpression"] += f" AND ({_NOT_NEWER})"
-        request["ExpressionAttributeValues"] = _connected_at(connected_at) | NUMBER
+        request["ExpressionAttributeValues"] = _newer_than(connected_at)
     return request
 
 
@@ -116,7 +117,7 @@ def closing_mark(
     return {
         "Item": key(connection_id) | item,
         "ConditionExpression": _NOT_NEWER,  # where there is no row, it has no connectedAt
-        "ExpressionAttributeValues": _connected_at(connected_at) | NUMBER,
+        "ExpressionAttributeValues": _newer_than(connected_at),
         "ReturnValues": "ALL_OLD",
     }
 
@@ -211,20 +212,37 @@ def _text(row: Mapping[str, Any], name: str) -> str | None:
 
 
 def moment(row: Mapping[str, Any], name: str, unit: timedelta) -> datetime | None:
-    """The time in the attribute *name*, which counts epoch *unit*; ``None`` where there is none."""
+    """The time in the attribute *name*, which counts epoch *unit*; ``None`` where there is none.
+
+    A fraction is cut off: Python's ``time.time()`` has one. What is below one
+    unit, or past the calendar's end, as microseconds are, is no time.
+    """
     text = _typed(row, name, "N", str)
     if text is None:
         return None
     try:
-        return UNKNOWN_TIME + int(text) * unit
-    except (ValueError, OverflowError):  # no whole number, or no time that a calendar has
+        count = int(text)
+    except ValueError:
+        count = _whole(text)
+    try:
+        return UNKNOWN_TIME + count * unit if count > 0 else None
+    except OverflowError:
         return None
 
 
-def _connected_at(at: datetime) -> dict[str, Value]:
-    return {":connectedAt": number(at, MILLISECOND)}
+def _whole(text: str) -> int:
+    from decimal import Decimal, InvalidOperation  # noqa: PLC0415 - no row of ours has a fraction
+
+    try:
+        return int(Decimal(text))
+    except InvalidOperation:  # moto takes anything for a number
+        return 0
 
 
-def number(at: datetime, unit: timedelta) -> Value:
-    """*at* in whole epoch *unit*."""
-    return {"N": str((at - UNKNOWN_TIME) // unit)}
+def _newer_than(at: datetime) -> dict[str, Value]:
+    return {":newer": number(at, MILLISECOND, plus=1), ":last": _LAST}
+
+
+def number(at: datetime, unit: timedelta, *, plus: int = 0) -> Value:
+    """*at* in whole epoch *unit*, and *plus* so many."""
+    return {"N": str((at - UNKNOWN_TIME) // unit + plus)}

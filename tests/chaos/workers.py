@@ -82,7 +82,7 @@ class Workers:
             sys.executable,
             *("-m", "tests.chaos.worker"),
             cwd=_CHECKOUT,
-            env={"PATH": os.environ["PATH"], **self._environ},
+            env=os.environ | self._environ,
             stdin=PIPE,  # closes when this process ends, and ends the worker
             stdout=PIPE,
             start_new_session=True,  # Ctrl-C is for us to handle

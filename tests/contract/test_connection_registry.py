@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 PAGE_SIZE = 3
 LATER = NOON + timedelta(seconds=1)
+END_OF_TIME = datetime(9999, 12, 31, 23, 59, 59, 999000, UTC)
 ONE, OTHER = AccountId("111122223333"), AccountId("444455556666")
 KOREA, EUROPE, NOWHERE = RegionName("ap-northeast-2"), RegionName("eu-central-1"), RegionName("")
 
@@ -191,23 +192,75 @@ def test_a_row_that_tells_no_time_is_forgotten_by_its_id(dynamodb: "DynamoDBClie
     assert list(registry.segment(0, of=1)) == []
 
 
-@pytest.mark.parametrize("unreadable", [{"S": "2026-11-21T12:00:00Z"}, {"NULL": True}], ids=["text", "null"])
-def test_a_row_whose_time_is_no_number_is_of_unknown_time(
-    dynamodb: "DynamoDBClient", table: str, unreadable: dict[str, object]
+ODD_TIMES = {
+    "text": {"S": "2126-11-21T12:00:00Z"},
+    "null": {"NULL": True},
+    "zero": {"N": "0"},
+    "less than a unit": {"N": "0.5"},
+    "before 1970": {"N": "-1.5"},
+    "seconds with a fraction": {"N": f"{NOON_MS // 1000}.123456"},
+    "milliseconds with a fraction": {"N": f"{NOON_MS}.5"},
+    "microseconds": {"N": f"{NOON_MS}000"},
+    "beyond any calendar": {"N": "1E+100"},
+    "the calendar's last": {"N": "253402300799999.5"},
+}
+
+
+@pytest.mark.parametrize("odd", ODD_TIMES.values(), ids=ODD_TIMES)
+@pytest.mark.parametrize("attribute", ["connectedAt", "createdAt"])
+def test_a_row_of_an_odd_time_is_removed_like_any_other(
+    dynamodb: "DynamoDBClient", table: str, attribute: str, odd: dict[str, object]
 ) -> None:
     registry = DynamoDBConnectionRegistry(dynamodb, table)
-    foreign = {"connectionId": {"S": "c-1"}, "createdAt": {"N": str(NOON_MS)}, "connectedAt": unreadable}
+    row = {"connectionId": {"S": "c-1"}, "createdAt": {"N": str(NOON_MS)}, attribute: odd}
     removals: list[Callable[[], bool]] = [
-        lambda: registry.remove(ConnectionId("c-1"), NOON).connection is not None,
+        lambda: registry.remove(ConnectionId("c-1"), END_OF_TIME).connection is not None,
         lambda: registry.remove(ConnectionId("c-1"), None).connection is not None,
         lambda: all(registry.forget(entry) for entry in registry.segment(0, of=1)),
-        lambda: mark(registry, "c-1") in registry.segment(0, of=1),
+        lambda: mark(registry, "c-1", END_OF_TIME) in registry.segment(0, of=1),
     ]
 
     for is_removed in removals:
-        dynamodb.put_item(TableName=table, Item=foreign)  # type: ignore[arg-type]
+        dynamodb.put_item(TableName=table, Item=row)  # type: ignore[arg-type]
         assert is_removed()
         assert registry.get(ConnectionId("c-1")) is None
+
+
+@pytest.mark.parametrize("odd", ODD_TIMES.values(), ids=ODD_TIMES)
+@pytest.mark.parametrize("attribute", ["connectedAt", "closedAt"])
+def test_a_mark_of_an_odd_time_is_forgotten_like_any_other(
+    dynamodb: "DynamoDBClient", table: str, attribute: str, odd: dict[str, object]
+) -> None:
+    registry = DynamoDBConnectionRegistry(dynamodb, table)
+    row = {"connectionId": {"S": "c-1"}, "closedAt": {"N": str(NOON_MS)}, attribute: odd}
+    dynamodb.put_item(TableName=table, Item=row)  # type: ignore[arg-type]
+
+    assert [registry.forget(entry) for entry in registry.segment(0, of=1)] == [True]
+    assert list(registry.segment(0, of=1)) == []
+
+
+@pytest.mark.parametrize(
+    ("odd", "since"),
+    [
+        (f"{NOON_MS}.5", f"{NOON_MS + 1}.5"),
+        (f"{NOON_MS + 1}.5", f"{NOON_MS}.5"),
+        (f"{NOON_MS}000", str(NOON_MS)),
+        (str(NOON_MS), f"{NOON_MS}000"),
+        ("0", "1"),
+        ("1", "0"),
+    ],
+)
+def test_a_row_of_an_odd_time_stays_where_it_is_another_since(
+    dynamodb: "DynamoDBClient", table: str, odd: str, since: str
+) -> None:
+    registry = DynamoDBConnectionRegistry(dynamodb, table)
+    row = {"connectionId": {"S": "c-1"}, "createdAt": {"N": odd}}
+    dynamodb.put_item(TableName=table, Item=row)
+    [entry] = registry.segment(0, of=1)
+    dynamodb.put_item(TableName=table, Item=row | {"createdAt": {"N": since}})
+
+    assert not registry.forget(entry)
+    assert registry.get(ConnectionId("c-1")) is not None
 
 
 def test_a_removal_whose_answer_was_lost_may_have_been_done(

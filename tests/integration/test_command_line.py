@@ -84,7 +84,7 @@ def command_line(
     dynamodb_local: str, dynamodb: "DynamoDBClient", table: str, gateway: ManagementApi, tmp_path: Path
 ) -> CommandLine:
     environ = {
-        "PATH": os.environ["PATH"],
+        **os.environ,
         "AWS_CONFIG_FILE": str(tmp_path / "no-config"),
         "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "no-credentials"),
         "CONNECTIONS_TABLE": table,

@@ -228,7 +228,7 @@ def test_the_command_line_reads_the_local_stack(filters: list[str], stack: Local
         listed = subprocess.run(
             [sys.executable, "-m", "app", "ls", "--json", *filters],
             cwd=ROOT,
-            env={"PATH": os.environ["PATH"], **stack.environment},
+            env=os.environ | stack.environment,
             check=True,
             stdout=subprocess.PIPE,
             text=True,

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.adapters.dynamodb_wire import (
+    BOUNDS_OF_TIME,
     MILLISECOND,
-    NUMBER,
     SECOND,
     UNKNOWN_TIME,
     Value,
@@ -34,8 +34,8 @@ def entry_in(row: Mapping[str, Any]) -> Entry:
 def oblivion(entry: Entry) -> dict[str, Any]:
     """DeleteItem's parameters for a ``forget``: this very entry and no other that its id has had.
 
-    What a row does not tell, or not in a number, the row that is to go must
-    not tell either.
+    The row's times have to be those that were read, whatever their fraction,
+    and what was unknown has to be unknown still.
     """
     times = {"connectedAt": entry.connected_at}
     if isinstance(entry, Connection):
@@ -47,11 +47,12 @@ def oblivion(entry: Entry) -> dict[str, Any]:
     values: dict[str, Value] = {}
     for name, at in times.items():
         if at is None or at == UNKNOWN_TIME:
-            condition += f" AND NOT attribute_type({name}, :number)"
-            values |= NUMBER
+            condition += f" AND NOT {name} BETWEEN :first AND :last"
+            values |= BOUNDS_OF_TIME
         else:
-            condition += f" AND {name} = :{name}"
+            condition += f" AND {name} >= :{name} AND {name} < :after_{name}"
             values[f":{name}"] = number(at, MILLISECOND)
+            values[f":after_{name}"] = number(at, MILLISECOND, plus=1)
     return {
         "Key": key(connection_id),
         "ConditionExpression": condition,
