@@ -206,6 +206,16 @@ def test_a_profile_may_say_where_the_table_is(
     assert json.loads(result.stdout)["connectionId"] == "c-1"
 
 
+def test_a_table_that_is_near_is_asked_without_a_proxy(command_line: CommandLine) -> None:
+    command_line.add("c-1")
+    nobody = "http://127.0.0.1:9"  # the discard port
+
+    result = command_line.run("ls", "--json", HTTP_PROXY=nobody, HTTPS_PROXY=nobody)
+
+    assert (result.returncode, result.stderr) == (0, "")
+    assert json.loads(result.stdout)["connectionId"] == "c-1"
+
+
 def test_ctrl_c_ends_the_watch_in_peace(command_line: CommandLine) -> None:
     command_line.add("c-1")
 

@@ -51,6 +51,7 @@ def dynamodb_client(
     hold a call for longer, until Lambda ends the function.
     """
     logging.getLogger("botocore").setLevel(logging.WARNING)  # it tells at INFO where it found credentials
+    is_near = endpoint is not None and endpoint.startswith("http:")  # without TLS, so no proxy leads there
     return boto3.session.Session().client(
         "dynamodb",
         region_name=region,
@@ -60,6 +61,7 @@ def dynamodb_client(
             read_timeout=read_timeout.total_seconds(),
             max_pool_connections=connections,
             retries={"mode": "standard", "total_max_attempts": attempts},
+            proxies={} if is_near else None,
         ),
     )
 
