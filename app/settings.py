@@ -23,7 +23,8 @@ The template's functions stop after 25 s and API Gateway gives up at 29 s
 
 # DynamoDB's developer guide, 'Naming rules'; an ARN goes wherever a name does
 _TABLE = re.compile(r"(?:arn:[a-z-]+:dynamodb:[a-z0-9-]+:[0-9]{12}:table/)?[A-Za-z0-9_.-]{3,255}")
-_ENDPOINT = r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+])(?::(?P<port>[0-9]{1,5}))?/?"
+_ENDPOINT = r"https?://(?:[A-Za-z0-9._-]+|\[(?P<ipv6>[0-9A-Fa-f:.]+)])(?::(?P<port>[0-9]{1,5}))?/?"
+_PATH = r"[!-~]*"  # of a URL, where anything else is percent-encoded
 _LAST_PORT = 65535
 _DIGITS = r"[0-9]{1,9}"
 _LONGEST_ROUND = timedelta(hours=2)  # of the sweep, through all segments
@@ -123,7 +124,7 @@ class Settings:
             trusted_proxies=_trusted_proxies(environ),
             dynamodb_endpoint=_dynamodb_endpoint(environ, store),
             store_timeouts=_store_timeouts(environ),
-            presence_table=_table_named(environ, "PRESENCE_TABLE"),
+            presence_table=table_named(environ, "PRESENCE_TABLE"),
             gateway_endpoint=_gateway_endpoint(environ),
             replaces_duplicates=_replaces_duplicates(environ),
             sweep=_sweep(environ),
@@ -131,13 +132,18 @@ class Settings:
 
 
 def _table(environ: Mapping[str, str]) -> str:
-    table = _table_named(environ, "CONNECTIONS_TABLE")
+    table = table_named(environ, "CONNECTIONS_TABLE")
     if not table:
         raise InvalidSetting("CONNECTIONS_TABLE is missing: it names the DynamoDB table.")
     return table
 
 
-def _table_named(environ: Mapping[str, str], name: str) -> str:
+def table_named(environ: Mapping[str, str], name: str) -> str:
+    """The table that *name* says in *environ*; empty where it says none.
+
+    Raises:
+        InvalidSetting: no table can have that name.
+    """
     table = environ.get(name, "")
     if table and not _TABLE.fullmatch(table):
         raise InvalidSetting(f"{name} must be the name or the ARN of a DynamoDB table.")
@@ -199,9 +205,23 @@ def _dynamodb_endpoint(environ: Mapping[str, str], store: str) -> str | None:
 
 def _endpoint(name: str, value: str) -> str:
     match = re.fullmatch(_ENDPOINT, value)
-    if match is None or not 0 < int(match["port"] or 1) <= _LAST_PORT:
+    if (
+        match is None
+        or not 0 < int(match["port"] or 1) <= _LAST_PORT
+        or (match["ipv6"] and not _is_ipv6(match["ipv6"]))
+    ):
         raise InvalidSetting(f"{name} must be an http or https URL of a host, and a port if need be.")
     return value
+
+
+def _is_ipv6(address: str) -> bool:
+    from ipaddress import IPv6Address  # noqa: PLC0415 - hardly an endpoint has one
+
+    try:
+        IPv6Address(address)
+    except ValueError:
+        return False
+    return True
 
 
 def _gateway_endpoint(environ: Mapping[str, str]) -> str | None:
@@ -209,7 +229,10 @@ def _gateway_endpoint(environ: Mapping[str, str]) -> str | None:
     for name in ("AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", "AWS_ENDPOINT_URL"):  # the SDK's, in its order
         if endpoint := environ.get(name):
             scheme, _, rest = endpoint.partition("://")
-            _endpoint(name, f"{scheme}://{rest.partition('/')[0]}")
+            host, _, path = rest.partition("/")
+            _endpoint(name, f"{scheme}://{host}")
+            if not re.fullmatch(_PATH, path):
+                raise InvalidSetting(f"{name} must have a path of ASCII characters without spaces.")
             return endpoint
     return None
 

@@ -96,9 +96,9 @@ class Connection:
         query = handshake.query
         return cls(
             id=handshake.connection_id,
-            client_id=ClientId(_name("clientId", query.get("clientId", UNKNOWN_CLIENT))),
-            account=_account(query.get("account", "")),
-            region=_region(query.get("region", "")),
+            client_id=client_id(query.get("clientId", UNKNOWN_CLIENT)),
+            account=account_id(query.get("account", "")),
+            region=region_name(query.get("region", "")),
             source_ip=source_ip,
             created_at=at,
             expires_at=until.replace(microsecond=0),
@@ -164,6 +164,37 @@ def connection_id(text: str) -> ConnectionId:
     return ConnectionId(_name("connectionId", text))
 
 
+def client_id(text: str) -> ClientId:
+    """The name of a client that *text* is.
+
+    Raises:
+        InvalidHandshake: no handshake is recorded with it.
+    """
+    return ClientId(_name("clientId", text))
+
+
+def account_id(text: str) -> AccountId:
+    """The account that *text* is, or none where it is empty.
+
+    Raises:
+        InvalidHandshake: no handshake is recorded with it.
+    """
+    if text and not (len(text) == _ACCOUNT_DIGITS and text.isascii() and text.isdigit()):
+        raise InvalidHandshake("account", f"must be empty or an AWS account id of {_ACCOUNT_DIGITS} digits")
+    return AccountId(text)
+
+
+def region_name(text: str) -> RegionName:
+    """The region that *text* is, or none where it is empty.
+
+    Raises:
+        InvalidHandshake: no handshake is recorded with it.
+    """
+    if text and not REGION.fullmatch(text):
+        raise InvalidHandshake("region", "must be empty or the name of an AWS region")
+    return RegionName(text)
+
+
 def is_older(one: datetime | None, other: datetime | None) -> bool:
     """Whether *one* is the older, as far as both are known."""
     return one is not None and other is not None and one < other
@@ -184,18 +215,6 @@ def _name(field_name: str, value: str) -> str:
     if not 1 <= len(value) <= MAX_NAME or _has_controls(value):
         raise InvalidHandshake(field_name, f"must be 1 to {MAX_NAME} characters without control characters")
     return value
-
-
-def _account(value: str) -> AccountId:
-    if value and not (len(value) == _ACCOUNT_DIGITS and value.isascii() and value.isdigit()):
-        raise InvalidHandshake("account", f"must be empty or an AWS account id of {_ACCOUNT_DIGITS} digits")
-    return AccountId(value)
-
-
-def _region(value: str) -> RegionName:
-    if value and not REGION.fullmatch(value):
-        raise InvalidHandshake("region", "must be empty or the name of an AWS region")
-    return RegionName(value)
 
 
 def _attribute(name: str, value: str) -> str:

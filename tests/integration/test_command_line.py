@@ -255,6 +255,8 @@ def test_a_reader_that_has_seen_enough_is_no_fault(
         ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "There are no AWS credentials "),
         ({"AWS_PROFILE": "on-call"}, "The config profile (on-call) could not be found"),
         ({"AWS_REGION": ""}, "AWS_REGION is missing: "),
+        ({"AWS_CA_BUNDLE": "no-such-file"}, "AWS_CA_BUNDLE, or ca_bundle in the profile, must be a file "),
+        ({"HTTPS_PROXY": "http://[::1"}, "HTTPS_PROXY must be an http or https URL "),
         (
             {"AWS_ENDPOINT_URL_DYNAMODB": "http://127.0.0.1:9", "STORE_ATTEMPTS": "1"},  # the discard port
             "The table ",

@@ -21,6 +21,7 @@ from botocore.exceptions import (
 from typer.testing import CliRunner, Result
 
 from app.adapters.memory import MemoryConnectionStore
+from app.container import Container
 from app.domain.errors import StorageUnavailable
 from app.domain.listing import GetConnection, HangUp, ListConnections
 from app.domain.model import Connection, ConnectionId
@@ -664,6 +665,257 @@ def test_a_profile_that_is_not_there_is_named(desk: Desk, environment: pytest.Mo
     assert (result.exit_code, result.stderr) == (1, "The config profile (on-call) could not be found\n")
 
 
+CERTIFICATES = "AWS_CA_BUNDLE, or ca_bundle in the profile, must be a file of certificates"
+PROXY = "_PROXY must be an http or https URL in ASCII of a host"
+CREDENTIALS = "There are no AWS credentials that can be used "
+
+
+@pytest.fixture
+def folder(environment: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Where the wrong settings of a test point to. Nobody listens where it would ask."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "empty").touch()
+    (tmp_path / "text").write_text("two\nlines")
+    (tmp_path / "bytes").write_bytes(bytes(range(256)))
+    environment.chdir(tmp_path)
+    environment.setenv("AWS_SHARED_CREDENTIALS_FILE", "no-such-file")
+    environment.setenv("STORE_ATTEMPTS", "1")
+    for name in ("AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL_SSO"):
+        environment.setenv(name, "http://127.0.0.1:9")
+    environment.setenv("AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", "https://127.0.0.1:9")
+    environment.delenv("AWS_CA_BUNDLE", raising=False)
+    for name in ("http_proxy", "https_proxy", "no_proxy"):
+        environment.delenv(name, raising=False)
+        environment.delenv(name.upper(), raising=False)
+    return tmp_path
+
+
+def run_on_the_sdk(*arguments: str) -> Result:
+    surroundings = Surroundings(build=lambda settings: Container(settings=settings))
+    return CliRunner().invoke(cli, arguments, obj=surroundings, prog_name="app")
+
+
+def says_what_to_mend(result: Result, sentence: str) -> bool:
+    return (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1) and (
+        result.stderr.startswith(sentence)
+    )
+
+
+@pytest.mark.parametrize(
+    "command", [("ls",), ("show", "c-1"), ("close", "--yes", "c-1"), ("sweep",), ("watch",)]
+)
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("AWS_CA_BUNDLE", "no-such-file", CERTIFICATES),
+        ("HTTPS_PROXY", "http://[::1", f"HTTPS{PROXY}"),
+        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://evil.example", CREDENTIALS),
+        ("AWS_DEFAULTS_MODE", "fast", "Client configured with invalid defaults mode: fast."),
+    ],
+)
+@pytest.mark.usefixtures("folder")
+def test_a_setting_that_the_sdk_can_not_use_is_told_by_every_command(
+    environment: pytest.MonkeyPatch, command: tuple[str, ...], name: str, value: str, sentence: str
+) -> None:
+    if sentence is CREDENTIALS:
+        environment.delenv("AWS_ACCESS_KEY_ID")
+    environment.setenv(name, value)
+
+    assert says_what_to_mend(run_on_the_sdk(*command), sentence)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("AWS_CA_BUNDLE", "", CERTIFICATES),
+        ("AWS_CA_BUNDLE", "folder", CERTIFICATES),
+        ("AWS_CA_BUNDLE", "empty", CERTIFICATES),
+        ("AWS_CA_BUNDLE", "text", CERTIFICATES),
+        ("SSLKEYLOGFILE", "folder", "SSLKEYLOGFILE must be a file that can be written."),
+        ("HTTPS_PROXY", "http://host:port", f"HTTPS{PROXY}"),
+        ("HTTPS_PROXY", "http://host:99999", f"HTTPS{PROXY}"),
+        ("HTTPS_PROXY", "http://", f"HTTPS{PROXY}"),
+        ("HTTPS_PROXY", "a..b:1", f"HTTPS{PROXY}"),
+        ("HTTPS_PROXY", "://", f"HTTPS{PROXY}"),
+        ("HTTPS_PROXY", "user@", f"HTTPS{PROXY}"),
+        ("HTTPS_PROXY", "http:host:1", f"HTTPS{PROXY}"),
+        ("HTTPS_PROXY", "foo://x:1", f"HTTPS{PROXY}"),
+        ("HTTPS_PROXY", "socks5://host:1", f"HTTPS{PROXY}"),
+        ("https_proxy", "http://host:port", f"HTTPS{PROXY}"),
+        ("HTTP_PROXY", "http://[::1", f"HTTP{PROXY}"),
+        ("AWS_METADATA_SERVICE_TIMEOUT", "1 s", "AWS_METADATA_SERVICE_TIMEOUT, or metadata_service_timeout "),
+        ("AWS_METADATA_SERVICE_NUM_ATTEMPTS", "", "AWS_METADATA_SERVICE_NUM_ATTEMPTS, or metadata_service_"),
+        ("AWS_MAX_ATTEMPTS", "many", "AWS_MAX_ATTEMPTS, or max_attempts in the profile, must be a whole"),
+        ("AWS_CSM_PORT", "x", "AWS_CSM_PORT, or csm_port in the profile, must be a whole number."),
+        ("AWS_DEFAULTS_MODE", "", "Client configured with invalid defaults mode: ."),
+        ("AWS_REQUEST_CHECKSUM_CALCULATION", "x", "Unsupported configuration value for request_checksum_"),
+        ("AWS_RESPONSE_CHECKSUM_VALIDATION", "x", "Unsupported configuration value for response_checksum_"),
+        ("AWS_EC2_METADATA_SERVICE_ENDPOINT", "x", "Invalid endpoint EC2 Instance Metadata endpoint: x"),
+        ("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "x", "Invalid EC2 Instance Metadata endpoint mode: x"),
+        ("AWS_STS_REGIONAL_ENDPOINTS", "x", "STS regional endpoints option x is invalid."),
+        ("AWS_S3_US_EAST_1_REGIONAL_ENDPOINT", "x", "S3 us-east-1 regional endpoint option x is invalid."),
+        ("AWS_ENDPOINT_URL_DYNAMODB", "http://a..b", "The SDK can't use one of its settings (ValueError): "),
+    ],
+)
+@pytest.mark.usefixtures("folder")
+def test_a_variable_that_the_sdk_can_not_use_is_told(
+    environment: pytest.MonkeyPatch, name: str, value: str, sentence: str
+) -> None:
+    environment.setenv(name, value)
+
+    assert says_what_to_mend(run_on_the_sdk("ls"), sentence)
+
+
+@pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [
+        ("ca_bundle = no-such-file", CERTIFICATES),
+        ("ca_bundle =\n  a = b", CERTIFICATES),
+        ("region =\n  a = b", "AWS_REGION must be the name of an AWS region."),
+        ("max_attempts =\n  a = b", "AWS_MAX_ATTEMPTS, or max_attempts in the profile, must be a whole"),
+        ("defaults_mode = fast", "Client configured with invalid defaults mode: fast."),
+        ("endpoint_url = nonsense", "The SDK can't use one of its settings (ValueError): "),
+        ("services =\n  a = b", "The SDK can't use one of its settings (TypeError): "),
+        ("s3 =", "The SDK can't use one of its settings (AttributeError): "),
+        ("credential_process = no-such-file", CREDENTIALS),
+        ("credential_process = 'no end", CREDENTIALS),
+        ("credential_process = echo [", CREDENTIALS),
+        ("credential_process = echo []", CREDENTIALS),
+        ("credential_process =", CREDENTIALS),
+        ("role_arn = short\nweb_identity_token_file = text", CREDENTIALS),
+        ("role_arn = arn:aws:iam::123456789012:role/on-call\nweb_identity_token_file = none", CREDENTIALS),
+        ("sso_start_url = x\nsso_region = !\nsso_account_id = 1\nsso_role_name = x", CREDENTIALS),
+    ],
+)
+def test_a_profile_that_the_sdk_can_not_use_is_told(
+    environment: pytest.MonkeyPatch, folder: Path, lines: str, sentence: str
+) -> None:
+    (folder / "config").write_text(f"[default]\n{lines}\n")
+    environment.setenv("AWS_CONFIG_FILE", "config")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL_DYNAMODB"):
+        environment.delenv(name)
+    if lines.startswith("region"):
+        environment.delenv("AWS_REGION")
+
+    assert says_what_to_mend(run_on_the_sdk("ls"), sentence)
+
+
+ROLE = {"AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/on-call"}
+ON_LOOPBACK = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1:9"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "named"),
+    [
+        (ROLE | {"AWS_WEB_IDENTITY_TOKEN_FILE": "no-such-file"}, "AWS_WEB_IDENTITY_TOKEN_FILE, AWS_ROLE_ARN"),
+        (ROLE | {"AWS_WEB_IDENTITY_TOKEN_FILE": "folder"}, "AWS_WEB_IDENTITY_TOKEN_FILE, AWS_ROLE_ARN"),
+        (ROLE | {"AWS_WEB_IDENTITY_TOKEN_FILE": "empty"}, "AWS_WEB_IDENTITY_TOKEN_FILE, AWS_ROLE_ARN"),
+        (ROLE | {"AWS_WEB_IDENTITY_TOKEN_FILE": "bytes"}, "AWS_WEB_IDENTITY_TOKEN_FILE, AWS_ROLE_ARN"),
+        ({"AWS_CONTAINER_CREDENTIALS_FULL_URI": ""}, "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
+        ({"AWS_CONTAINER_CREDENTIALS_FULL_URI": "nonsense"}, "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
+        ({"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://[::1"}, "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
+        ({"AWS_CONTAINER_CREDENTIALS_FULL_URI": "ftp://127.0.0.1"}, "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
+        ({"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1:x"}, "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
+        (
+            {"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "@evil.example"},
+            "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+        ),
+        (
+            ON_LOOPBACK | {"AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": "no-such-file"},
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI, AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+        ),
+        (
+            ON_LOOPBACK | {"AWS_CONTAINER_AUTHORIZATION_TOKEN": "secret\nsecret"},
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI, AWS_CONTAINER_AUTHORIZATION_TOKEN",
+        ),
+        (
+            {"AWS_ACCESS_KEY_ID": "local", "AWS_CREDENTIAL_EXPIRATION": "soon"},
+            "AWS_ACCESS_KEY_ID, AWS_CREDENTIAL_EXPIRATION",
+        ),
+        ({"AWS_ACCESS_KEY_ID": "local", "AWS_SESSION_TOKEN": "secret\udcff"}, "AWS_ACCESS_KEY_ID"),
+    ],
+)
+@pytest.mark.usefixtures("folder")
+def test_credentials_that_can_not_be_read_are_told_by_the_variables_that_they_come_from(
+    environment: pytest.MonkeyPatch, environ: dict[str, str], named: str
+) -> None:
+    environment.delenv("AWS_ACCESS_KEY_ID")
+    for name, value in environ.items():
+        environment.setenv(name, value)
+
+    result = run_on_the_sdk("ls")
+
+    assert says_what_to_mend(result, f"{CREDENTIALS}(CredentialRetrievalError): look at {named}, set AWS_PRO")
+    assert "secret" not in result.stderr
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_sweep_that_has_no_credentials_says_where_to_look(environment: pytest.MonkeyPatch) -> None:
+    environment.delenv("AWS_ACCESS_KEY_ID")
+
+    result = run_on_the_sdk("sweep")
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith(
+        f"It ended in segment 0: {CREDENTIALS}(NoCredentialsError): set AWS_PROFILE"
+    )
+
+
+@pytest.mark.parametrize(
+    "proxy", ["http://user:secret@[::1", "http://us\xe9r:secret@host", "x://:secret@host"]
+)
+@pytest.mark.usefixtures("folder")
+def test_the_password_of_a_proxy_is_not_told(environment: pytest.MonkeyPatch, proxy: str) -> None:
+    environment.setenv("HTTPS_PROXY", proxy)
+
+    result = run_on_the_sdk("ls")
+
+    assert says_what_to_mend(result, f"HTTPS{PROXY}")
+    assert "secret" not in result.stderr
+
+
+@pytest.mark.parametrize("proxy", ["", "host", "host:1", "//host:1", "http://user:password@[::1]:1/"])
+def test_a_proxy_may_be_what_the_sdk_takes_for_one(
+    desk: Desk, environment: pytest.MonkeyPatch, proxy: str
+) -> None:
+    environment.setenv("HTTPS_PROXY", proxy)
+
+    assert desk.run("ls").exit_code == 0
+
+
+def test_the_store_in_memory_asks_nothing_of_the_sdk(desk: Desk, environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("STORE", "memory")
+    environment.setenv("AWS_CA_BUNDLE", "no-such-file")
+
+    assert desk.run("ls").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["ls", "--account", "1" * 3000], "account must be empty or an AWS account id of 12 digits."),
+        (["ls", "--account", "\ud800"], "account must be"),
+        (["ls", "--account", ""], "whoever gave none is not in the index of accounts."),
+        (["ls", "--account", "1" * 12, "--region", "r" * 3000], "region must be empty or the name of an AWS"),
+        (["ls", "--account", "1" * 12, "--region", "\x1b"], "region must be"),
+        (["ls", "--client", "c" * 3000], "clientId must be 1 to 128 characters without control characters."),
+        (["ls", "--client", ""], "clientId must be"),
+        (["watch", "--client", "\ud800"], "clientId must be"),
+        (["--table", "t" * 3000, "ls"], "--table must be the name or the ARN of a DynamoDB table."),
+        (["--table", "", "ls"], "--table must not be empty."),
+        (["sweep", "--minutes", "9" * 30], "--minutes"),
+        (["watch", "--every", "inf"], "--every"),
+        (["watch", "--every", "1e300"], "--every"),
+    ],
+    ids=lambda it: " ".join(it)[:24].encode("unicode_escape").decode() if isinstance(it, list) else "",
+)
+def test_an_argument_that_can_not_be_is_wrong_usage(desk: Desk, arguments: list[str], sentence: str) -> None:
+    result = desk.run(*arguments)
+
+    assert result.exit_code == 2
+    assert sentence in result.stderr
+
+
 def refused(code: str, message: str = "") -> ClientError:
     return ClientError({"Error": {"Code": code, "Message": message}}, "Scan")
 
@@ -728,6 +980,17 @@ def test_a_bug_keeps_its_traceback(desk: Desk, error: BotoCoreError | Exception)
     desk.registry.error = error
 
     assert desk.run("ls").exception is error
+
+
+def test_a_bug_while_the_use_cases_are_built_keeps_its_traceback(desk: Desk) -> None:
+    bug = ValueError("a bug")
+
+    def build(settings: Settings) -> Desk:
+        raise bug
+
+    result = CliRunner().invoke(cli, ["ls"], obj=Surroundings(build=build), prog_name="app")
+
+    assert result.exception is bug
 
 
 def run_as_module(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int | str | None:

@@ -92,6 +92,10 @@ def test_a_special_endpoint_is_the_sdks_to_find() -> None:
     assert found.dynamodb_endpoint is None
 
 
+def test_an_endpoint_may_be_an_ipv6_address() -> None:
+    assert settings(AWS_ENDPOINT_URL="http://[::1]:8000").dynamodb_endpoint == "http://[::1]:8000"
+
+
 def test_the_sdks_endpoint_for_all_is_the_gateways_too() -> None:
     one, all_ = "http://127.0.0.1:1/prod", "http://127.0.0.1:2"
 
@@ -156,6 +160,8 @@ def test_what_is_missing_is_named(missing: str) -> None:
         ("AWS_ENDPOINT_URL_DYNAMODB", "localhost:8000"),
         ("AWS_ENDPOINT_URL_DYNAMODB", "http://"),
         ("AWS_ENDPOINT_URL_DYNAMODB", "http://[::1"),
+        ("AWS_ENDPOINT_URL_DYNAMODB", "http://[:::]"),
+        ("AWS_ENDPOINT_URL_DYNAMODB", "http://[127.0.0.1]:8000"),
         ("AWS_ENDPOINT_URL_DYNAMODB", "http://localhost:port"),
         ("AWS_ENDPOINT_URL_DYNAMODB", "http://localhost:8000/path"),
         ("AWS_ENDPOINT_URL_DYNAMODB", "http://user@localhost:8000"),
@@ -171,6 +177,9 @@ def test_what_is_missing_is_named(missing: str) -> None:
         ("PRESENCE_TABLE", "a/b"),
         ("AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", "a1b2c3.example.com/prod"),
         ("AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", "http:///prod"),
+        ("AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", "http://[1.2]/prod"),
+        ("AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", "http://localhost/a stage"),
+        ("AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", "http://localhost/\udcff"),
         ("DUPLICATES", "drop"),
         ("SWEEP_SEGMENTS", "0"),
         ("SWEEP_SEGMENTS", "121"),

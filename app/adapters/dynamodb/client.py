@@ -5,18 +5,22 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
+from botocore.credentials import Credentials
 from botocore.exceptions import (
     ClientError,
     ConnectTimeoutError,
     CredentialRetrievalError,
     EndpointConnectionError,
     HTTPClientError,
+    InvalidConfigError,
     NoCredentialsError,
+    ParamValidationError,
     PartialCredentialsError,
     ProxyConnectionError,
 )
@@ -32,6 +36,19 @@ _CREDENTIALS_UNUSABLE = (NoCredentialsError, PartialCredentialsError, Credential
 _UNREACHABLE = (HTTPClientError, BotocoreConnectionError)
 # Of those, the faults that come before a request is on its way; after any other, it may have been done.
 _NEVER_SENT = (ConnectTimeoutError, EndpointConnectionError, ProxyConnectionError)
+# What the SDK raises while it reads credentials, besides its own errors of them: for a file or a program that
+# is not there, a URL, an answer or a time that is none, parameters of a role that its own client refuses, ...
+_WHILE_READING_CREDENTIALS = (
+    *_UNREACHABLE,
+    ParamValidationError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 def dynamodb_client(
@@ -51,19 +68,48 @@ def dynamodb_client(
     hold a call for longer, until Lambda ends the function.
     """
     logging.getLogger("botocore").setLevel(logging.WARNING)  # it tells at INFO where it found credentials
+    session = boto3.session.Session()
+    with _credentials_read():
+        credentials = session.get_credentials()
     is_near = endpoint is not None and endpoint.startswith("http:")  # without TLS, so no proxy leads there
-    return boto3.session.Session().client(
-        "dynamodb",
-        region_name=region,
-        endpoint_url=endpoint,
-        config=Config(
-            connect_timeout=connect_timeout.total_seconds(),
-            read_timeout=read_timeout.total_seconds(),
-            max_pool_connections=connections,
-            retries={"mode": "standard", "total_max_attempts": attempts},
-            proxies={} if is_near else None,
-        ),
+    config = Config(
+        connect_timeout=connect_timeout.total_seconds(),
+        read_timeout=read_timeout.total_seconds(),
+        max_pool_connections=connections,
+        retries={"mode": "standard", "total_max_attempts": attempts},
+        proxies={} if is_near else None,
     )
+    try:
+        client = session.client("dynamodb", region_name=region, endpoint_url=endpoint, config=config)
+    except (AttributeError, TypeError, ValueError) as error:  # what we give it is checked
+        raise InvalidConfigError(
+            error_msg=f"The SDK can't use one of its settings ({type(error).__name__}): look at "
+            "AWS_ENDPOINT_URL_DYNAMODB and AWS_ENDPOINT_URL, and in the profile at endpoint_url, services, "
+            "api_versions, data_path, defaults_mode and s3."
+        ) from error
+    if credentials is not None:
+        client.meta.events.register("provide-client-params.dynamodb", partial(_read, credentials))
+    return client
+
+
+@contextmanager
+def _credentials_read() -> Iterator[None]:
+    """Around nothing but the SDK's reading of credentials: raise whatever it can't read as its own error."""
+    try:
+        yield
+    except _WHILE_READING_CREDENTIALS as error:
+        raise CredentialRetrievalError(provider="AWS", error_msg=type(error).__name__) from error
+
+
+def _read(credentials: Credentials, **_: object) -> None:
+    """Called by the SDK before each call (event ``provide-client-params``), since some are read only then.
+
+    They go into HTTP headers.
+    """
+    with _credentials_read():
+        secret = "".join(it or "" for it in credentials.get_frozen_credentials())
+        if not (secret.isascii() and secret.isprintable()):
+            raise ValueError
 
 
 class Attempts:

@@ -11,11 +11,11 @@ import typer
 from app.container import Container
 from app.domain.errors import InvalidHandshake, StorageUnavailable
 from app.domain.listing import HungUp
-from app.domain.model import AccountId, ClientId, Connection, ConnectionId, RegionName, connection_id
+from app.domain.model import Connection, ConnectionId, account_id, client_id, connection_id, region_name
 from app.domain.upkeep import Answer, InvalidSelection, Selection
 from app.entrypoints.command_line import screen
-from app.entrypoints.command_line.surroundings import Surroundings
-from app.settings import Settings
+from app.entrypoints.command_line.surroundings import Surroundings, about_credentials
+from app.settings import InvalidSetting, Settings, table_named
 
 if TYPE_CHECKING:
     import io
@@ -33,6 +33,8 @@ cli = typer.Typer(
 )
 
 _STARTED_BY = "uv run python -m app"
+_A_YEAR = 525_600  # minutes
+_A_DAY = 86_400  # seconds
 _PERMISSION = "Who asks it needs the action execute-api:ManageConnections."
 _NO_ANSWER = "the gateway did not answer, or the row does not say where it is."
 _WHY_IT_STAYS = {
@@ -64,11 +66,21 @@ Region = Annotated[
 Client = Annotated[str | None, typer.Option(metavar="CLIENT", help="Only those of this clientId.")]
 
 
+def _a_table(value: str | None) -> str | None:
+    try:
+        if value is not None and not table_named({"--table": value}, "--table"):
+            raise typer.BadParameter("--table must not be empty.")
+    except InvalidSetting as error:
+        raise typer.BadParameter(str(error)) from error
+    return value
+
+
 @cli.callback()
 def _options(
     context: typer.Context,
     table: Annotated[
-        str | None, typer.Option(metavar="TABLE", help="The table, instead of CONNECTIONS_TABLE.")
+        str | None,
+        typer.Option(metavar="TABLE", help="The table, instead of CONNECTIONS_TABLE.", callback=_a_table),
     ] = None,
 ) -> None:
     context.obj = replace(context.obj, table=table)
@@ -156,7 +168,7 @@ def sweep(
     segment: Annotated[
         int | None, typer.Option(min=0, help="Only this segment of SWEEP_SEGMENTS, from 0.")
     ] = None,
-    minutes: Annotated[int, typer.Option(min=1, help="Stop after so many minutes.")] = 15,
+    minutes: Annotated[int, typer.Option(min=1, max=_A_YEAR, help="Stop after so many minutes.")] = 15,
 ) -> None:
     """Ask the gateway of each connection, and remove what is gone.
 
@@ -184,8 +196,10 @@ def sweep(
     if any(report.forbidden for report in reports):
         typer.echo(f"The gateway refused questions. {_PERMISSION}", err=True)
     if not report.finished:
-        why = f"the table can't be read ({report.fault})" if report.fault else "its time was up"
-        typer.echo(f"It ended in segment {report.segment}: {screen.plain(why)}.", err=True)
+        why = "its time was up."
+        if report.fault:
+            why = about_credentials(report.fault) or f"the table can't be read ({report.fault})."
+        typer.echo(f"It ended in segment {report.segment}: {screen.plain(why)}", err=True)
         raise typer.Exit(1)
 
 
@@ -197,7 +211,8 @@ def watch(
     region: Region = None,
     client: Client = None,
     every: Annotated[
-        float, typer.Option(min=0.5, metavar="SECONDS", help="How often; each time reads all of it.")
+        float,
+        typer.Option(min=0.5, max=_A_DAY, metavar="SECONDS", help="How often; each time reads all of it."),
     ] = 5,
 ) -> None:
     """Show who is connected, the newest first, until Ctrl-C."""
@@ -227,13 +242,15 @@ def _checked(text: str) -> ConnectionId:
 
 
 def _selection(account: str | None, region: str | None, client: str | None) -> Selection:
+    if account == "":
+        raise typer.BadParameter("whoever gave none is not in the index of accounts.", param_hint="--account")
     try:
         return Selection(
-            AccountId(account) if account is not None else None,
-            RegionName(region) if region is not None else None,
-            ClientId(client) if client is not None else None,
+            account_id(account) if account is not None else None,
+            region_name(region) if region is not None else None,
+            client_id(client) if client is not None else None,
         )
-    except InvalidSelection as error:
+    except (InvalidHandshake, InvalidSelection) as error:
         raise typer.BadParameter(str(error)) from error
 
 

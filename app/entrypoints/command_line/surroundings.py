@@ -15,11 +15,20 @@ from botocore.exceptions import (
     ConfigNotFound,
     ConfigParseError,
     CredentialRetrievalError,
+    InvalidChecksumConfigError,
     InvalidConfigError,
+    InvalidDefaultsMode,
+    InvalidIMDSEndpointError,
+    InvalidIMDSEndpointModeError,
+    InvalidRetryConfigurationError,
+    InvalidS3UsEast1RegionalEndpointConfigError,
+    InvalidSTSRegionalEndpointsConfigError,
+    LoginError,
     MissingDependencyException,
     NoCredentialsError,
     PartialCredentialsError,
     ProfileNotFound,
+    RefreshWithMFAUnsupportedError,
     SSOError,
     TokenRetrievalError,
 )
@@ -30,6 +39,7 @@ from app.domain.ports import Clock
 from app.domain.sweep import SweepConnections
 from app.domain.upkeep import InvalidSelection
 from app.entrypoints.command_line.screen import plain
+from app.entrypoints.command_line.sdk_settings import check_sdk_settings
 from app.settings import InvalidSetting, Settings
 
 _NO_CREDENTIALS = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError)
@@ -46,11 +56,32 @@ _CREDENTIALS_REFUSED = frozenset(
 _MISCONFIGURED = (
     ConfigNotFound,
     ConfigParseError,
+    InvalidChecksumConfigError,
     InvalidConfigError,
+    InvalidDefaultsMode,
+    InvalidIMDSEndpointError,
+    InvalidIMDSEndpointModeError,
+    InvalidRetryConfigurationError,
+    InvalidS3UsEast1RegionalEndpointConfigError,
+    InvalidSTSRegionalEndpointsConfigError,
+    LoginError,
     MissingDependencyException,
     ProfileNotFound,
+    RefreshWithMFAUnsupportedError,
     SSOError,
     TokenRetrievalError,
+)
+# Where credentials may come from, besides the profile.
+_CREDENTIAL_VARIABLES = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_CREDENTIAL_EXPIRATION",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_ROLE_ARN",
+    "AWS_ROLE_SESSION_NAME",
 )
 
 
@@ -78,6 +109,8 @@ class Surroundings:
         table = self.table or os.environ.get("CONNECTIONS_TABLE", "")
         try:
             settings = Settings.from_environ(_completed(os.environ, table))
+            if settings.store != "memory":
+                check_sdk_settings()
             yield self.build(settings), settings
         except (BotoCoreError, ClientError, InvalidSelection, InvalidSetting, StorageUnavailable) as error:
             sentence = _sentence(error, table)
@@ -94,7 +127,7 @@ def _completed(environ: Mapping[str, str], table: str) -> dict[str, str]:
     """
     region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION")
     if not region and environ.get("STORE") != "memory":
-        region = boto3.session.Session().region_name
+        region = str(boto3.session.Session().region_name or "")  # the profile may have a section there
     return {"STORE": "dynamodb-boto3"} | {
         name: value
         for name, value in {**environ, "CONNECTIONS_TABLE": table, "AWS_REGION": region or ""}.items()
@@ -119,11 +152,20 @@ def _sentence(error: Exception, table: str) -> str | None:
 
 
 def _unavailable(reason: str, table: str) -> str:
+    return about_credentials(reason) or (
+        f"The table {table} can't be reached, or it did not answer in time ({reason})."
+    )
+
+
+def about_credentials(reason: str) -> str | None:
+    """What the user can do about a fault of the store; ``None`` where it is not about credentials."""
     if reason in {fault.__name__ for fault in _NO_CREDENTIALS}:
-        return f"There are no AWS credentials that can be used ({reason}): set AWS_PROFILE, or sign in."
+        given = ", ".join(name for name in _CREDENTIAL_VARIABLES if name in os.environ)
+        remedy = f"look at {given}, set AWS_PROFILE, or sign in" if given else "set AWS_PROFILE, or sign in"
+        return f"There are no AWS credentials that can be used ({reason}): {remedy}."
     if reason in _CREDENTIALS_REFUSED:
         return f"AWS refuses the credentials ({reason}): sign in again, or set another AWS_PROFILE."
-    return f"The table {table} can't be reached, or it did not answer in time ({reason})."
+    return None
 
 
 def _refused(code: str, message: str, table: str) -> str | None:
