@@ -775,6 +775,8 @@ def test_a_variable_that_the_sdk_can_not_use_is_told(
         ("max_attempts =\n  a = b", "AWS_MAX_ATTEMPTS, or max_attempts in the profile, must be a whole"),
         ("defaults_mode = fast", "Client configured with invalid defaults mode: fast."),
         ("endpoint_url = nonsense", "The SDK can't use one of its settings (ValueError): "),
+        ("endpoint_url = http://127.0.0.1:port", "The SDK can't use one of its settings (ValueError): "),
+        ("data_path =\n  a = b", "The SDK can't use one of its settings (AttributeError): "),
         ("services =\n  a = b", "The SDK can't use one of its settings (TypeError): "),
         ("s3 =", "The SDK can't use one of its settings (AttributeError): "),
         ("credential_process = no-such-file", CREDENTIALS),

@@ -8,6 +8,7 @@ from datetime import timedelta
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
@@ -68,7 +69,8 @@ def dynamodb_client(
     hold a call for longer, until Lambda ends the function.
     """
     logging.getLogger("botocore").setLevel(logging.WARNING)  # it tells at INFO where it found credentials
-    session = boto3.session.Session()
+    with _settings_read():
+        session = boto3.session.Session()
     with _credentials_read():
         credentials = session.get_credentials()
     is_near = endpoint is not None and endpoint.startswith("http:")  # without TLS, so no proxy leads there
@@ -79,17 +81,25 @@ def dynamodb_client(
         retries={"mode": "standard", "total_max_attempts": attempts},
         proxies={} if is_near else None,
     )
-    try:
+    with _settings_read():
         client = session.client("dynamodb", region_name=region, endpoint_url=endpoint, config=config)
-    except (AttributeError, TypeError, ValueError) as error:  # what we give it is checked
+        _ = urlsplit(client.meta.endpoint_url).port  # a port that is none is refused only here
+    if credentials is not None:
+        client.meta.events.register("provide-client-params.dynamodb", partial(_read, credentials))
+    return client
+
+
+@contextmanager
+def _settings_read() -> Iterator[None]:
+    """Around what the SDK builds from its own settings, besides ours, which are checked."""
+    try:
+        yield
+    except (AttributeError, TypeError, ValueError) as error:
         raise InvalidConfigError(
             error_msg=f"The SDK can't use one of its settings ({type(error).__name__}): look at "
             "AWS_ENDPOINT_URL_DYNAMODB and AWS_ENDPOINT_URL, and in the profile at endpoint_url, services, "
             "api_versions, data_path, defaults_mode and s3."
         ) from error
-    if credentials is not None:
-        client.meta.events.register("provide-client-params.dynamodb", partial(_read, credentials))
-    return client
 
 
 @contextmanager
