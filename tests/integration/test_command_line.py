@@ -81,17 +81,12 @@ def gateway() -> Iterator[ManagementApi]:
 
 @pytest.fixture
 def command_line(
-    dynamodb_local: str, dynamodb: "DynamoDBClient", table: str, gateway: ManagementApi, tmp_path: Path
+    dynamodb_local: str, dynamodb: "DynamoDBClient", table: str, gateway: ManagementApi
 ) -> CommandLine:
     environ = {
         **os.environ,
-        "AWS_CONFIG_FILE": str(tmp_path / "no-config"),
-        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "no-credentials"),
         "CONNECTIONS_TABLE": table,
         "AWS_REGION": REGION,
-        "AWS_ACCESS_KEY_ID": "local",
-        "AWS_SECRET_ACCESS_KEY": "local",
-        "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_ENDPOINT_URL_DYNAMODB": dynamodb_local,
         "AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI": gateway.endpoint,
     }

@@ -21,7 +21,6 @@ from botocore.exceptions import (
     HTTPClientError,
     InvalidConfigError,
     NoCredentialsError,
-    ParamValidationError,
     PartialCredentialsError,
     ProxyConnectionError,
 )
@@ -37,19 +36,6 @@ _CREDENTIALS_UNUSABLE = (NoCredentialsError, PartialCredentialsError, Credential
 _UNREACHABLE = (HTTPClientError, BotocoreConnectionError)
 # Of those, the faults that come before a request is on its way; after any other, it may have been done.
 _NEVER_SENT = (ConnectTimeoutError, EndpointConnectionError, ProxyConnectionError)
-# What the SDK raises while it reads credentials, besides its own errors of them: for a file or a program that
-# is not there, a URL, an answer or a time that is none, parameters of a role that its own client refuses, ...
-_WHILE_READING_CREDENTIALS = (
-    *_UNREACHABLE,
-    ParamValidationError,
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 
 
 def dynamodb_client(
@@ -104,10 +90,12 @@ def _settings_read() -> Iterator[None]:
 
 @contextmanager
 def _credentials_read() -> Iterator[None]:
-    """Around nothing but the SDK's reading of credentials: raise whatever it can't read as its own error."""
+    """Around nothing but the SDK's reading of credentials: raise whatever goes wrong as its own error."""
     try:
         yield
-    except _WHILE_READING_CREDENTIALS as error:
+    except (
+        Exception
+    ) as error:  # a file, a program, an endpoint: each may fail in ways that the SDK lets through
         raise CredentialRetrievalError(provider="AWS", error_msg=type(error).__name__) from error
 
 

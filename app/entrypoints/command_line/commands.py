@@ -242,8 +242,6 @@ def _checked(text: str) -> ConnectionId:
 
 
 def _selection(account: str | None, region: str | None, client: str | None) -> Selection:
-    if account == "":
-        raise typer.BadParameter("whoever gave none is not in the index of accounts.", param_hint="--account")
     try:
         return Selection(
             account_id(account) if account is not None else None,
