@@ -14,6 +14,7 @@ import boto3
 from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import (
+    BotoCoreError,
     ClientError,
     ConnectTimeoutError,
     CredentialRetrievalError,
@@ -21,6 +22,7 @@ from botocore.exceptions import (
     HTTPClientError,
     InvalidConfigError,
     NoCredentialsError,
+    ParamValidationError,
     PartialCredentialsError,
     ProxyConnectionError,
 )
@@ -90,12 +92,16 @@ def _settings_read() -> Iterator[None]:
 
 @contextmanager
 def _credentials_read() -> Iterator[None]:
-    """Around nothing but the SDK's reading of credentials: raise whatever goes wrong as its own error."""
+    """Around nothing but the SDK's reading of credentials: raise whatever goes wrong as its own error.
+
+    A file, a program, an endpoint: each may fail in ways that the SDK has no name for.
+    """
     try:
         yield
-    except (
-        Exception
-    ) as error:  # a file, a program, an endpoint: each may fail in ways that the SDK lets through
+    except Exception as error:
+        unnamed = (*_UNREACHABLE, ParamValidationError, ValueError)
+        if isinstance(error, BotoCoreError) and not isinstance(error, unnamed):
+            raise  # it says what to mend
         raise CredentialRetrievalError(provider="AWS", error_msg=type(error).__name__) from error
 
 
