@@ -4,6 +4,9 @@ UV := $(if $(shell command -v uv),uv,$(OWN_UV))
 NEEDS_UV := $(filter $(OWN_UV),$(UV))
 RUN := $(UV) run --locked --quiet
 
+# Without byte code, each of the many processes that the tests start would compile whatever it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo run test check image bench bench-image chaos cli
 
 demo: $(NEEDS_UV)  ## real WebSocket clients come and go, and the list is right after each step
