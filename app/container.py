@@ -152,6 +152,7 @@ def _follow_changes(
         clock,
         grace=settings.sweep.grace,
         replaces_duplicates=settings.replaces_duplicates,
+        concurrency=settings.sweep.concurrency,
     )
 
 

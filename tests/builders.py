@@ -23,6 +23,8 @@ What is compared with the real clock is reckoned from ``SystemClock`` instead.
 NOON_MS = int(NOON.timestamp()) * 1000
 """The same in epoch milliseconds."""
 
+NEVER = datetime.max.replace(tzinfo=UTC)
+
 type Event = dict[str, Any]
 
 
@@ -37,6 +39,16 @@ class FixedClock:
 
     def advance(self, by: timedelta) -> None:
         self._now += by
+
+
+class Invocation:
+    """Lambda's context of an invocation that has so long to go."""
+
+    def __init__(self, remaining: timedelta = timedelta(minutes=4)) -> None:
+        self._remaining = remaining
+
+    def get_remaining_time_in_millis(self) -> int:
+        return self._remaining // timedelta(milliseconds=1)
 
 
 def a_handshake(**changes: Any) -> Handshake:

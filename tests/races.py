@@ -15,7 +15,7 @@ from app.domain.ports import ConnectionRegistry, ConnectionStore, Gateway
 from app.domain.presence import FollowChanges
 from app.domain.sweep import Report, SweepConnections
 from app.domain.upkeep import Change, Entry, Page, Selection
-from tests.builders import FixedClock
+from tests.builders import NEVER, FixedClock
 from tests.stores import REGISTRIES, a_direct_store, a_registry
 
 GRACE = timedelta(seconds=30)
@@ -121,7 +121,7 @@ class Upkeep:
         for _ in range(most):
             if not self.table.changes:
                 return
-            self._follow(self.table.changes[0], lambda _: None)
+            self._follow(self.table.changes[0], lambda _: None, until=NEVER)
             self.table.changes.popleft()
 
     def follow_all(self) -> None:

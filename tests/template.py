@@ -96,11 +96,12 @@ def _with_values(node: Any, values: dict[str, Any]) -> Any:
 
 
 def _without_what_is_left_out(nodes: list[Any], values: dict[str, Any]) -> Iterator[Any]:
-    """The nodes of a list, an index among them only where its condition holds: no other shapes a table."""
+    """The nodes of a list; one with a condition only where that holds."""
     for node in nodes:
         match node:
-            case {"Fn::If": ["HasAccountIndex", there, {"Ref": "AWS::NoValue"}]}:
-                if values["AccountIndex"] == "true":
+            case {"Fn::If": [condition, there, {"Ref": "AWS::NoValue"}]}:
+                parameter, value = source()["Conditions"][condition]["Fn::Equals"]
+                if values[parameter["Ref"]] == value:
                     yield there
             case _:
                 yield node

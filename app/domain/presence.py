@@ -1,8 +1,9 @@
 """What follows from a change of the list: who is present, what is told of it, which connections go."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from app.domain.model import Connection
 from app.domain.ports import Clock, ConnectionRegistry, Gateway, PresenceStore
@@ -16,6 +17,7 @@ from app.domain.upkeep import (
     Tombstone,
     Turn,
     VisitId,
+    is_same,
     is_young,
     parts_of,
     ref_marked,
@@ -95,9 +97,13 @@ class FollowChanges:
     grace: timedelta
     """Of a connection younger than that, ``GONE`` may mean that its handshake is not answered yet."""
     replaces_duplicates: bool = False
+    concurrency: int = 1
+    """How many connections are closed at once."""
 
-    def __call__(self, change: Change, tell: Tell) -> None:
-        """Take *change* in, and *tell* each fact that comes of it.
+    def __call__(self, change: Change, tell: Tell, *, until: datetime) -> None:
+        """Take *change* in, and *tell* each fact that comes of it; from *until* on nothing more is closed.
+
+        Where connections are closed, *tell* may be called by several threads.
 
         Raises:
             StorageUnavailable: a store did not confirm in time; the change has to come again.
@@ -105,12 +111,13 @@ class FollowChanges:
         if isinstance(change.after, Tombstone):
             self._heed_mark(change.after)
         before, after = _connection(change.before), _connection(change.after)
-        if before is not None and after is not None and ref_of(before) == ref_of(after):
+        if before is not None and after is not None and is_same(before, after):
+            self._rewritten(before, after, tell)
             return
         if before is not None:
             self._went(before, tell, expired=change.expired)
         if after is not None:
-            self._came(after, tell)
+            self._came(after, tell, until)
 
     def _heed_mark(self, mark: Tombstone) -> None:
         """A connection that closed before it was recorded has left, too, should it be recorded yet.
@@ -129,7 +136,27 @@ class FollowChanges:
         if client := Client.of(connection):
             self._step(client, lambda presence: presence.went(ref), tell)
 
-    def _came(self, connection: Connection, tell: Tell) -> None:
+    def _rewritten(self, before: Connection, after: Connection, tell: Tell) -> None:
+        """The item was changed in place: the connection stays, under another ref or of another client."""
+        old, new = ref_of(before), ref_of(after)
+        was, client = Client.of(before), Client.of(after)
+        if (was, old) == (client, new):
+            return
+        if not self.presence.has_left(new):
+            if client is not None and client == was:
+                self._step(client, lambda presence: presence.renamed(old, new), tell)
+            else:
+                if was is not None:
+                    self._step(was, lambda presence: presence.went(old), tell)
+                if client is not None:
+                    self._step(client, lambda presence: presence.came(new), tell)
+            if not self.presence.has_left(new):
+                return
+        # It has left since: the change was followed before, or by another worker, who is ahead.
+        for each in dict.fromkeys(it for it in (was, client) if it is not None):
+            self._step(each, lambda presence: presence.went(old).went(new), tell)
+
+    def _came(self, connection: Connection, tell: Tell, until: datetime) -> None:
         ref = ref_of(connection)
         if self.presence.has_left(ref):
             self._came_too_late(connection, tell)
@@ -143,7 +170,7 @@ class FollowChanges:
         if self.presence.has_left(ref):
             self._came_too_late(connection, tell)
         elif self.replaces_duplicates:
-            self._replace_older(presence.connections, tell)
+            self._replace_older(client, presence.connections, tell, until)
 
     def _came_too_late(self, connection: Connection, tell: Tell) -> None:
         """A delivery of what had come and gone already, or a dead row that a late write brought back."""
@@ -163,21 +190,33 @@ class FollowChanges:
             self.presence.change(client, lambda presence: presence.told(events))
         return presence
 
-    def _replace_older(self, refs: frozenset[ConnectionRef], tell: Tell) -> None:
-        """End all of a client's connections but the newest.
+    def _replace_older(
+        self, client: Client, refs: frozenset[ConnectionRef], tell: Tell, until: datetime
+    ) -> None:
+        """End all of a client's connections but the newest, several at once.
 
         Of two that come at once, the later one's presence holds both, which no
         index promises.
         """
-        for ref in sorted(refs, key=_age_order)[:-1]:
-            connection = self.registry.get(parts_of(ref)[0])
-            if connection is not None and ref_of(connection) == ref:
-                answer = self.gateway.close(connection)
-                if self._has_ended(connection, answer):
-                    tell(Replaced(connection, answer))  # first: it may come again, but must not be lost
-                    self.registry.forget(connection)
-                else:
-                    tell(NotReplaced(connection, answer))
+        older = sorted(refs, key=_age_order)[:-1]
+        if not older:
+            return
+        with ThreadPoolExecutor(min(self.concurrency, len(older)), thread_name_prefix="replace") as pool:
+            closings = [pool.submit(self._replace, client, ref, tell, until) for ref in older]
+        for closing in closings:
+            closing.result()  # raises what was raised there
+
+    def _replace(self, client: Client, ref: ConnectionRef, tell: Tell, until: datetime) -> None:
+        connection = self.registry.get(parts_of(ref)[0])
+        if connection is None or ref_of(connection) != ref or Client.of(connection) != client:
+            return
+        is_late = self.clock.now() >= until
+        answer = Answer.FAILED if is_late else self.gateway.close(connection)
+        if self._has_ended(connection, answer):
+            tell(Replaced(connection, answer))  # first: it may come again, but must not be lost
+            self.registry.forget(connection)
+        else:
+            tell(NotReplaced(connection, answer))
 
     def _has_ended(self, connection: Connection, answer: Answer) -> bool:
         if answer is Answer.GONE:

@@ -52,7 +52,7 @@ class Answer(Enum):
     THROTTLED = "throttled"
     FORBIDDEN = "forbidden"
     FAILED = "failed"
-    """No answer, or none that can be read, or there is no telling where to ask."""
+    """No answer, or none that can be read, or there is no telling where to ask, or no time to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +136,12 @@ def ref_of(connection: Connection) -> ConnectionRef:
     return _ref(connection.id, connection.connected_at or connection.created_at)
 
 
+def is_same(one: Connection, other: Connection) -> bool:
+    """Whether two items of one id are one connection's: ``connected_at`` is the same, or unknown of one."""
+    times = one.connected_at, other.connected_at
+    return None in times or times[0] == times[1]
+
+
 def ref_marked(mark: Tombstone) -> ConnectionRef | None:
     """The ref of the connection that *mark* stands for, where it says when that began."""
     return _ref(mark.connection_id, mark.connected_at) if mark.connected_at else None
@@ -213,10 +219,10 @@ class Presence:
         gone, whether or not anybody could tell so of them. Beyond the most that
         are kept, further ones don't count.
         """
-        if len(self.connections) >= MOST_CONNECTIONS:
-            return self
         if over := frozenset(other for other in self.connections if _is_over(other, ref)):
             return self._without(over).came(ref)
+        if len(self.connections) >= MOST_CONNECTIONS:
+            return self
         connections = self.connections | {ref}
         if self.visit is not None:
             return replace(self, connections=connections)
@@ -228,6 +234,12 @@ class Presence:
     def went(self, ref: ConnectionRef) -> Self:
         """Without that connection; the last one ends the visit."""
         return self._without(frozenset({ref}))
+
+    def renamed(self, old: ConnectionRef, new: ConnectionRef) -> Self:
+        """With *new* as the ref of the connection that was *old*: its item tells another time since."""
+        if old not in self.connections:
+            return self.came(new)
+        return replace(self, connections=self.connections - {old} | {new})
 
     def _without(self, refs: frozenset[ConnectionRef]) -> Self:
         connections = self.connections - refs

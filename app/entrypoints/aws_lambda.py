@@ -41,7 +41,7 @@ def __getattr__(name: str) -> object:
     if name == "on_change":
         from app.entrypoints.changes import Changes  # noqa: PLC0415
 
-        return Changes(_container.follow_changes(), _container.read_image())
+        return Changes(_container.follow_changes(), _container.read_image(), _container.clock())
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.domain.errors import StorageUnavailable
+from app.domain.ports import Clock
 from app.domain.presence import (
     Expired,
     Fact,
@@ -21,11 +22,19 @@ from app.domain.presence import (
     Revived,
 )
 from app.domain.upkeep import Change, Entry
+from app.entrypoints.time_left import LONGEST_QUESTION, LambdaContext, end_of
+from app.settings import LONGEST_STORE_CALL
 
 type Report = dict[str, list[dict[str, str]]]
 """The first record to deliver again (Lambda's developer guide, 'partial batch response with DynamoDB')."""
 
 logger = logging.getLogger("switchboard")
+
+RESERVE_OF_A_CLOSING = LONGEST_QUESTION + LONGEST_STORE_CALL
+"""How long before Lambda would stop the function no further connection is closed, and its item deleted."""
+
+RESERVE = RESERVE_OF_A_CLOSING + LONGEST_STORE_CALL
+"""How long before that no further record is begun; presence is written before anything is closed."""
 
 # DynamoDB's API reference, 'Record': who deletes what is past its TTL
 _TIME_TO_LIVE = {"type": "Service", "principalId": "dynamodb.amazonaws.com"}
@@ -45,13 +54,15 @@ class Changes:
     """What Lambda calls with the stream's records (with their new and old images).
 
     Nothing is skipped: the records of one row are in order and have to be
-    followed in order, so the first failure ends the batch.
+    followed in order, so the first failure ends the batch. So does the time,
+    but not before the first record, or the shard would stand still.
     """
 
     follow_changes: FollowChanges
     read_image: Callable[[Mapping[str, Any]], Entry]
+    clock: Clock
 
-    def __call__(self, event: Mapping[str, Any], context: object) -> Report:  # noqa: ARG002 - Lambda gives it
+    def __call__(self, event: Mapping[str, Any], context: LambdaContext) -> Report:
         """Follow the records, and report the first that failed; it and those after it come again.
 
         Raises:
@@ -59,9 +70,12 @@ class Changes:
                 record is alone. Were it reported, those after it would be given up with it.
         """
         records = event["Records"]
+        end = end_of(context, self.clock.now())
         for record in records:
+            if record is not records[0] and self.clock.now() >= end - RESERVE:
+                return _failed(record)
             try:
-                self.follow_changes(self._change_in(record), _log)
+                self.follow_changes(self._change_in(record), _log, until=end - RESERVE_OF_A_CLOSING)
             except StorageUnavailable as error:
                 facts = _place(record) | {
                     "event": "store.unavailable",

@@ -6,21 +6,13 @@ The alarms and metrics in infra/template.yaml read that record by its names.
 import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
 
 from app.domain.ports import Clock
 from app.domain.sweep import Report, SweepConnections, segment_at
+from app.entrypoints.time_left import LONGEST_QUESTION, LambdaContext, end_of
 from app.settings import LONGEST_STORE_CALL, SweepSettings
 
 logger = logging.getLogger("switchboard")
-
-LONGEST_QUESTION = timedelta(seconds=10)
-"""What one question to the gateway may take at worst.
-
-The wait for its turn (a second at the lowest rate), both of the adapter's
-time-outs, twice where the first attempt breaks off, and some for what those
-don't count: to look the name up, and to try another of its addresses.
-"""
 
 RESERVE = LONGEST_QUESTION + 2 * LONGEST_STORE_CALL
 """How long before Lambda would stop the function nothing more is begun.
@@ -32,13 +24,6 @@ written.
 """
 
 _KEYS = {"scheduledTime", "dryRun", "segment"}
-
-
-class LambdaContext(Protocol):
-    """What Lambda tells of an invocation, as far as it is needed here."""
-
-    def get_remaining_time_in_millis(self) -> int:
-        """Milliseconds until Lambda stops the function."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +50,7 @@ class Sweeping:
         report = self.sweep_connections(
             segment=self._segment(given, began),
             of=self.settings.segments,
-            until=began + timedelta(milliseconds=context.get_remaining_time_in_millis()) - RESERVE,
+            until=end_of(context, began) - RESERVE,
             dry_run=_dry_run(given),
         )
         facts = _facts(report) | {"durationMs": (self.clock.now() - began) // timedelta(milliseconds=1)}

@@ -24,7 +24,7 @@ from app.adapters.memory import MemoryConnectionStore
 from app.adapters.memory_presence import MemoryPresenceStore
 from app.container import Container
 from app.settings import InvalidSetting, Settings
-from tests.builders import FixedClock, a_connect_event, a_disconnect_event, a_handshake, an_event
+from tests.builders import FixedClock, Invocation, a_connect_event, a_disconnect_event, a_handshake, an_event
 
 ROOT = Path(__file__).parent.parent.parent
 ENVIRON = {
@@ -170,13 +170,6 @@ def test_a_setting_that_is_wrong_fails_the_start(
         importlib.import_module(fresh_entrypoint)
 
 
-class HalfAMinute:
-    """Lambda's context, as far as it is looked at."""
-
-    def get_remaining_time_in_millis(self) -> int:
-        return 30_000
-
-
 def test_the_functions_that_no_client_waits_for_are_ready_once_they_are_asked_for(
     fresh_entrypoint: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -185,8 +178,8 @@ def test_the_functions_that_no_client_waits_for_are_ready_once_they_are_asked_fo
     module = importlib.import_module(fresh_entrypoint)
 
     with caplog.at_level(logging.INFO):
-        assert module.sweep({}, HalfAMinute())["scanned"] == 0
-        assert module.on_change(an_event("stream_insert"), None) == {"batchItemFailures": []}
+        assert module.sweep({}, Invocation(timedelta(seconds=30)))["scanned"] == 0
+        assert module.on_change(an_event("stream_insert"), Invocation()) == {"batchItemFailures": []}
     assert [vars(record)["event"] for record in caplog.records] == ["sweep.finished", "presence.joined"]
 
 

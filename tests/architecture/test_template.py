@@ -424,7 +424,6 @@ def connections_api(method: str) -> dict[str, str]:
                 ("dynamodb:GetShardIterator", STREAM),
                 ("dynamodb:ListStreams", {"Fn::Sub": "${ConnectionsTable.Arn}/stream/*"}),
                 ("dynamodb:PutItem", PRESENCE),
-                ("execute-api:ManageConnections", connections_api("DELETE")),
                 ("sqs:SendMessage", {"Fn::GetAtt": ["FailedChangesQueue", "Arn"]}),
             ],
         ),
@@ -440,6 +439,18 @@ def test_a_function_may_do_what_it_does_and_write_its_own_log(
 
     assert resources("Lambda::Function")[function]["Role"] == {"Fn::GetAtt": [role, "Arn"]}
     assert sorted(permissions(resources("IAM::Role")[role]), key=repr) == sorted(allowed + own_log, key=repr)
+
+
+def test_the_changes_function_may_close_connections_only_where_it_replaces_duplicates() -> None:
+    keeps, replaces = (
+        permissions(resources("IAM::Role", Duplicates=duplicates)["ChangesRole"])
+        for duplicates in ("keep", "replace")
+    )
+
+    assert [it for it in replaces if it not in keeps] == [
+        ("execute-api:ManageConnections", connections_api("DELETE"))
+    ]
+    assert len(replaces) == len(keeps) + 1
 
 
 @each_function
@@ -708,6 +719,12 @@ def test_a_sweep_has_time_for_its_last_question_and_ends_before_the_next_begins(
     every = timedelta(minutes=source()["Parameters"]["SweepMinutes"]["Default"])
 
     assert 2 * sweeping.RESERVE < timeout < every
+
+
+def test_the_changes_function_has_time_for_more_than_one_change() -> None:
+    timeout = timedelta(seconds=resources("Lambda::Function")[CHANGES]["Timeout"])
+
+    assert timeout > 2 * changes.RESERVE
 
 
 def test_only_the_scheduler_of_this_account_takes_its_role_and_may_start_the_sweep_alone() -> None:

@@ -31,7 +31,7 @@ from app.domain.upkeep import (
     VisitEvent,
     VisitId,
 )
-from tests.builders import NOON, NOON_MS, FixedClock, a_connection
+from tests.builders import NEVER, NOON, NOON_MS, FixedClock, a_connection
 from tests.dynamodb_local import a_client, create_table
 from tests.stores import moto_client
 from tests.thoroughness import examples
@@ -471,7 +471,7 @@ def test_what_each_path_costs_in_units_of_reading_and_writing(
         "nobody comes": Change(None, unknown),
         "nobody goes": Change(unknown, None),
     }.items():
-        follow(change, lambda _: None)
+        follow(change, lambda _: None, until=NEVER)
         costs[name] = meter.units()
 
     assert costs == {

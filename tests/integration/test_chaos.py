@@ -13,6 +13,7 @@ from tests.chaos.figures import Outcome
 from tests.chaos.flaws import Flaw
 from tests.chaos.plan import a_plan
 from tests.chaos.run import Options, run
+from tests.thoroughness import sampled
 
 pytestmark = pytest.mark.xdist_group("chaos")
 
@@ -39,16 +40,14 @@ def test_after_a_round_of_sweeps_the_list_is_the_truth(database: Database) -> No
     assert outcome.figures.of("rows at the end")["live"] > 0
 
 
-def test_a_store_that_removes_the_wrong_row_is_found_out(database: Database) -> None:
-    outcome = a_small_run(database, flaw=Flaw.REMOVES_BY_ID)
+def test_a_store_that_removes_the_wrong_row_and_a_sweep_that_keeps_the_dead_are_found_out(
+    database: Database,
+) -> None:
+    flaws = [(Flaw.REMOVES_BY_ID, "missing"), (Flaw.KEEPS_THE_GONE, "ghost")]
+    for flaw, finding in sampled(flaws, one_in=2):
+        outcome = a_small_run(database, flaw=flaw)
 
-    assert any(difference.startswith("missing") for difference in outcome.differences)
-
-
-def test_a_sweep_that_keeps_the_dead_is_found_out(database: Database) -> None:
-    outcome = a_small_run(database, flaw=Flaw.KEEPS_THE_GONE)
-
-    assert any(difference.startswith("ghost") for difference in outcome.differences)
+        assert any(difference.startswith(finding) for difference in outcome.differences), flaw
 
 
 def test_where_there_is_no_database_it_says_why() -> None:

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -26,6 +26,7 @@ from infra.local import local_stack
 from infra.process import find_uv
 from infra.stack import LocalStack, Record, Row
 from tests.deadline import eventually
+from tests.environment import USERS
 from tests.lanes import leave_out
 
 ROOT = Path(__file__).parent.parent.parent
@@ -238,10 +239,10 @@ def test_the_command_line_reads_the_local_stack(filters: list[str], stack: Local
 
 
 def test_the_demo_comes_to_its_end_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    with _command("demo", tmp_path) as demo:
-        output, _ = demo.communicate(timeout=60)
+    with _started(["make", "demo"], ROOT, USERS | _own_files(tmp_path)) as demo:
+        output, _ = demo.communicate(timeout=120)
 
-    assert demo.returncode == 0
+    assert demo.returncode == 0, output
     assert "The list was right at every step" in output
     assert "missedDisconnects=1" in output
     assert re.search(r"presence\.left: .*wall-jp", output)
@@ -261,7 +262,7 @@ def test_the_demo_fails_where_the_list_is_wrong(tmp_path: Path) -> None:
     wire.write_text(wrong)
 
     with _command("demo", tmp_path, checkout) as demo:
-        output, _ = demo.communicate(timeout=60)
+        output, _ = demo.communicate(timeout=120)
 
     assert wrong != right
     assert demo.returncode == 1
@@ -310,19 +311,30 @@ def _told(row: Row) -> tuple[str, ...]:
     return row.client_id, row.account, row.region, row.source_ip
 
 
-@contextmanager
-def _command(name: str, directory: Path, checkout: Path = ROOT) -> Iterator[subprocess.Popen[str]]:
+def _command(
+    name: str, directory: Path, checkout: Path = ROOT
+) -> AbstractContextManager[subprocess.Popen[str]]:
     """``python -m infra.local`` *name* of *checkout*, which keeps all its files in *directory*."""
+    command = [sys.executable, "-m", "infra.local", name]
+    return _started(command, checkout, dict(os.environ) | _own_files(directory))
+
+
+def _own_files(directory: Path) -> dict[str, str]:
+    return {"TMPDIR": str(directory), "UV": _uv()}
+
+
+@contextmanager
+def _started(command: list[str], checkout: Path, environ: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
-        [sys.executable, "-m", "infra.local", name],
+        command,
         cwd=checkout,
-        env=os.environ | {"TMPDIR": str(directory), "UV": _uv()},
+        env=environ,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     ) as process:
         # Where a test fails, the command must not run on, nor must reading its output go on for ever.
-        watchdog = threading.Timer(60, process.kill)
+        watchdog = threading.Timer(120, process.kill)
         watchdog.start()
         try:
             yield process

@@ -2,7 +2,9 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import timedelta
+from operator import methodcaller
 from typing import Any
 
 import pytest
@@ -13,9 +15,10 @@ from app.adapters.memory_presence import MemoryPresenceStore
 from app.domain.errors import StorageUnavailable
 from app.domain.model import Connection, ConnectionId
 from app.domain.presence import FollowChanges
-from app.domain.upkeep import Answer, Client, ConnectionRef, Entry, Presence
-from app.entrypoints.changes import Changes
-from tests.builders import Event, FixedClock, an_event
+from app.domain.upkeep import Answer, Client, ConnectionRef, Entry, Presence, ref_of
+from app.entrypoints.changes import RESERVE, Changes
+from app.settings import LONGEST_STORE_CALL
+from tests.builders import Event, FixedClock, Invocation, an_event
 
 STANDARD_FIELDS = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "exc_text"}
 
@@ -51,22 +54,37 @@ class FailingPresence(MemoryPresenceStore):
         raise self._error
 
 
+class SlowPresence(MemoryPresenceStore):
+    """A presence store whose every call takes its time."""
+
+    def __init__(self, clock: FixedClock, takes: timedelta) -> None:
+        super().__init__()
+        self._clock = clock
+        self._takes = takes
+
+    def has_left(self, ref: ConnectionRef) -> bool:
+        self._clock.advance(self._takes)
+        return super().has_left(ref)
+
+
 def changes(
     presence: MemoryPresenceStore | None = None,
     *,
     registry: MemoryConnectionStore | None = None,
     answer: Answer = Answer.CLOSED,
     read_image: Callable[[Mapping[str, Any]], Entry] = entry_in,
+    clock: FixedClock | None = None,
 ) -> Changes:
+    clock = clock or FixedClock()
     follow_changes = FollowChanges(
         registry or MemoryConnectionStore(),
         presence or MemoryPresenceStore(),
         ClosingGateway(answer),
-        FixedClock(),
+        clock,
         timedelta(seconds=30),
         replaces_duplicates=True,
     )
-    return Changes(follow_changes, read_image)
+    return Changes(follow_changes, read_image, clock)
 
 
 def batch(*names: str) -> Event:
@@ -93,12 +111,12 @@ def facts(caplog: pytest.LogCaptureFixture) -> list[dict[str, object]]:
 
 
 def test_a_new_row_is_a_client_that_joined(caplog: pytest.LogCaptureFixture) -> None:
-    assert changes()(an_event("stream_insert"), None) == ALL_WELL
+    assert changes()(an_event("stream_insert"), Invocation()) == ALL_WELL
     assert facts(caplog) == [{"event": "presence.joined", "visitId": VISIT} | DASHBOARD]
 
 
 def test_a_removed_row_is_a_client_that_left(caplog: pytest.LogCaptureFixture) -> None:
-    assert changes()(batch("stream_insert", "stream_remove"), None) == ALL_WELL
+    assert changes()(batch("stream_insert", "stream_remove"), Invocation()) == ALL_WELL
     assert facts(caplog)[1:] == [{"event": "presence.left", "visitId": VISIT} | DASHBOARD]
     assert {record.levelname for record in caplog.records} == {"INFO"}
 
@@ -106,7 +124,7 @@ def test_a_removed_row_is_a_client_that_left(caplog: pytest.LogCaptureFixture) -
 def test_a_row_that_time_to_live_removed_is_a_disconnect_that_was_missed(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    assert changes()(batch("stream_insert", "stream_remove_by_ttl"), None) == ALL_WELL
+    assert changes()(batch("stream_insert", "stream_remove_by_ttl"), Invocation()) == ALL_WELL
     assert facts(caplog)[1:] == [
         {"event": "connection.expired"} | CONNECTION,
         {"event": "presence.left", "visitId": VISIT} | DASHBOARD,
@@ -123,13 +141,13 @@ def test_a_row_that_somebody_else_removed_did_not_expire(
     event = an_event("stream_remove_by_ttl")
     event["Records"][0]["userIdentity"] = identity
 
-    changes()(event, None)
+    changes()(event, Invocation())
 
     assert facts(caplog) == []
 
 
 def test_a_row_that_goes_to_a_newer_connection_is_both(caplog: pytest.LogCaptureFixture) -> None:
-    changes()(batch("stream_insert", "stream_modify_newer_connection"), None)
+    changes()(batch("stream_insert", "stream_modify_newer_connection"), Invocation())
 
     assert [(it["event"], it["clientId"]) for it in facts(caplog)] == [
         ("presence.joined", "dashboard-7"),
@@ -139,7 +157,7 @@ def test_a_row_that_goes_to_a_newer_connection_is_both(caplog: pytest.LogCapture
 
 
 def test_a_mark_is_nobody(caplog: pytest.LogCaptureFixture) -> None:
-    assert changes()(an_event("stream_insert_tombstone"), None) == ALL_WELL
+    assert changes()(an_event("stream_insert_tombstone"), Invocation()) == ALL_WELL
     assert facts(caplog) == []
 
 
@@ -160,10 +178,10 @@ def test_what_became_of_an_older_connection_is_recorded(
     assert isinstance(old, Connection)
     registry.add(old)
     app = changes(registry=registry, answer=answer)
-    app(an_event("stream_insert"), None)
+    app(an_event("stream_insert"), Invocation())
     image["connectionId"], image["connectedAt"] = {"S": "JKJdXeXAmPl3AbC="}, {"N": "1795251660000"}
 
-    app(second, None)
+    app(second, Invocation())
 
     assert facts(caplog)[1:] == [{"event": event, "answer": answer.value} | CONNECTION]
     assert caplog.records[1].levelname == level
@@ -172,16 +190,77 @@ def test_what_became_of_an_older_connection_is_recorded(
 def test_a_row_that_was_brought_back_is_recorded(caplog: pytest.LogCaptureFixture) -> None:
     registry = MemoryConnectionStore()
     app = changes(registry=registry)
-    app(batch("stream_insert", "stream_remove"), None)
+    app(batch("stream_insert", "stream_remove"), Invocation())
     dead = entry_in(an_event("stream_insert")["Records"][0]["dynamodb"]["NewImage"])
     assert isinstance(dead, Connection)
     registry.add(dead)
     caplog.clear()
 
-    app(an_event("stream_insert"), None)
+    app(an_event("stream_insert"), Invocation())
 
     assert facts(caplog) == [{"event": "connection.revived"} | CONNECTION]
     assert registry.get(ConnectionId("JKJaXeXAmPl3AbC=")) is None
+
+
+class SlowGateway(ClosingGateway):
+    """Gateway that is silent: a closing takes two seconds and comes to nothing."""
+
+    def __init__(self, clock: FixedClock) -> None:
+        super().__init__(Answer.FAILED)
+        self._clock = clock
+
+    def close(self, connection: Connection) -> Answer:
+        self._clock.advance(timedelta(seconds=2))
+        return super().close(connection)
+
+
+def test_when_the_time_is_nearly_up_the_next_record_comes_again() -> None:
+    clock = FixedClock()
+    slow = FollowChanges(
+        MemoryConnectionStore(),
+        SlowPresence(clock, timedelta(seconds=1)),
+        ClosingGateway(),
+        clock,
+        timedelta(seconds=30),
+    )
+    several = batch("stream_insert", "stream_remove", "stream_insert_tombstone")
+
+    assert Changes(slow, entry_in, clock)(several, Invocation(RESERVE + timedelta(seconds=1))) == failed_from(
+        REMOVED
+    )
+    assert Changes(slow, entry_in, clock)(several, Invocation(RESERVE + timedelta(minutes=1))) == ALL_WELL
+
+
+def test_the_first_record_is_followed_however_little_time_there_is(caplog: pytest.LogCaptureFixture) -> None:
+    answer = changes()(batch("stream_insert", "stream_remove"), Invocation(timedelta(seconds=1)))
+
+    assert answer == failed_from(REMOVED)
+    assert [it["event"] for it in facts(caplog)] == ["presence.joined"]
+
+
+def test_a_silent_gateway_does_not_use_up_the_time(caplog: pytest.LogCaptureFixture) -> None:
+    clock, registry, presence = FixedClock(), MemoryConnectionStore(), MemoryPresenceStore()
+    follow_changes = FollowChanges(
+        registry, presence, SlowGateway(clock), clock, timedelta(seconds=30), replaces_duplicates=True
+    )
+    newest = entry_of("stream_insert")
+    client = Client.of(newest)
+    assert client is not None
+    for number in range(60):
+        began = newest.created_at - timedelta(minutes=1, milliseconds=number)
+        older = replace(newest, id=ConnectionId(f"c-{number}"), connected_at=began)
+        registry.add(older)
+        presence.change(client, methodcaller("came", ref_of(older)))
+    ends = clock.now() + timedelta(seconds=120)
+
+    answer = Changes(follow_changes, entry_in, clock)(
+        batch("stream_insert", "stream_remove"), Invocation(timedelta(seconds=120))
+    )
+
+    told = [it["event"] for it in facts(caplog)]
+    assert answer == failed_from(REMOVED)
+    assert told.count("connection.not_replaced") == 60
+    assert clock.now() <= ends - LONGEST_STORE_CALL
 
 
 @pytest.mark.parametrize(("outcome_unknown", "write"), [(True, "unknown"), (False, "none")])
@@ -190,7 +269,7 @@ def test_without_the_store_the_record_and_those_after_it_come_again(
 ) -> None:
     app = changes(FailingPresence(StorageUnavailable("ReadTimeoutError", outcome_unknown=outcome_unknown)))
 
-    answer = app(batch("stream_insert", "stream_remove", "stream_insert_tombstone"), None)
+    answer = app(batch("stream_insert", "stream_remove", "stream_insert_tombstone"), Invocation())
 
     assert answer == failed_from(REMOVED)
     assert facts(caplog)[1:] == [
@@ -210,7 +289,7 @@ def test_what_comes_after_a_failure_is_not_followed(caplog: pytest.LogCaptureFix
     client = Client.of(a_dashboard := entry_of("stream_insert"))
     assert client is not None
 
-    answer = changes(presence)(batch("stream_remove", "stream_insert"), None)
+    answer = changes(presence)(batch("stream_remove", "stream_insert"), Invocation())
 
     assert answer == failed_from(REMOVED)
     assert presence.change(client, lambda it: it) == Presence()
@@ -224,7 +303,7 @@ def entry_of(name: str) -> Connection:
 
 
 def test_a_bug_is_whole_in_the_log_and_the_record_comes_again(caplog: pytest.LogCaptureFixture) -> None:
-    answer = changes(FailingPresence(KeyError("oops")))(batch("stream_insert", "stream_remove"), None)
+    answer = changes(FailingPresence(KeyError("oops")))(batch("stream_insert", "stream_remove"), Invocation())
 
     record = caplog.records[1]
     assert answer == failed_from(REMOVED)
@@ -240,7 +319,7 @@ def test_a_bug_at_the_first_of_several_records_has_lambda_halve_the_batch(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with pytest.raises(KeyError, match="oops"):
-        changes(FailingPresence(KeyError("oops")))(batch("stream_remove", "stream_insert"), None)
+        changes(FailingPresence(KeyError("oops")))(batch("stream_remove", "stream_insert"), Invocation())
 
     assert [it["event"] for it in facts(caplog)] == ["bug"]
 
@@ -248,7 +327,7 @@ def test_a_bug_at_the_first_of_several_records_has_lambda_halve_the_batch(
 def test_a_bug_at_the_only_record_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     app = changes(FailingPresence(KeyError("oops")))
 
-    assert app(an_event("stream_remove"), None) == failed_from(REMOVED)
+    assert app(an_event("stream_remove"), Invocation()) == failed_from(REMOVED)
     assert [it["event"] for it in facts(caplog)] == ["bug"]
 
 
@@ -280,7 +359,7 @@ def test_a_record_that_can_not_be_read_is_a_bug(
     if number and connection_id is None:
         del event["Records"][0]["dynamodb"]["NewImage"]
 
-    answer = changes()(event, None)
+    answer = changes()(event, Invocation())
 
     assert answer == failed_from(number or "")
     assert facts(caplog) == [{"event": "bug", "sequenceNumber": number, "connectionId": connection_id}]
@@ -290,7 +369,7 @@ def test_a_record_of_an_unknown_kind_is_a_bug(caplog: pytest.LogCaptureFixture) 
     event = an_event("stream_insert")
     event["Records"][0]["eventName"] = "TRUNCATE"
 
-    assert changes()(event, None) == failed_from(INSERTED)
+    assert changes()(event, Invocation()) == failed_from(INSERTED)
     assert [it["event"] for it in facts(caplog)] == ["bug"]
 
 
@@ -299,16 +378,16 @@ def test_a_stream_without_old_images_is_a_bug(caplog: pytest.LogCaptureFixture, 
     event = an_event(name)
     del event["Records"][0]["dynamodb"]["OldImage"]
 
-    answer = changes()(event, None)
+    answer = changes()(event, Invocation())
 
     assert answer != ALL_WELL
     assert [it["event"] for it in facts(caplog)] == ["bug"]
 
 
 def test_a_batch_of_nothing_is_well() -> None:
-    assert changes()({"Records": []}, None) == ALL_WELL
+    assert changes()({"Records": []}, Invocation()) == ALL_WELL
 
 
 def test_an_event_that_is_no_batch_fails_as_a_whole() -> None:
     with pytest.raises(KeyError, match="Records"):
-        changes()({}, None)
+        changes()({}, Invocation())

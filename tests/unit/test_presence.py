@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import chain
-from threading import Semaphore, Thread
+from threading import Barrier, Semaphore, Thread
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from hypothesis.stateful import (
 
 from app.adapters.memory import MemoryConnectionStore
 from app.adapters.memory_presence import MemoryPresenceStore
-from app.domain.errors import AlreadyClosed
+from app.domain.errors import AlreadyClosed, StorageUnavailable
 from app.domain.model import (
     UNKNOWN_CLIENT,
     AccountId,
@@ -44,7 +45,7 @@ from app.domain.upkeep import (
     VisitId,
     ref_of,
 )
-from tests.builders import NOON, NOON_MS, FixedClock, a_connection
+from tests.builders import NEVER, NOON, NOON_MS, FixedClock, a_connection
 from tests.thoroughness import examples
 
 DASHBOARD = Client(ClientId("dashboard-7"), AccountId("123456789012"), RegionName("ap-northeast-2"))
@@ -96,6 +97,7 @@ class World:
         self.presence = MemoryPresenceStore()
         self.gateway = FakeGateway()
         self.clock = FixedClock(NOON + timedelta(minutes=10))
+        self.until = NEVER
         self.told: list[Fact] = []
         self.follow = FollowChanges(
             self.registry, self.presence, self.gateway, self.clock, GRACE, replaces_duplicates
@@ -105,7 +107,7 @@ class World:
         """What it tells of *changes*."""
         before = len(self.told)
         for change in changes:
-            self.follow(change, self.tell)
+            self.follow(change, self.tell, until=self.until)
         return self.told[before:]
 
     def tell(self, fact: Fact) -> None:
@@ -192,6 +194,20 @@ def test_beyond_the_most_connections_further_ones_do_not_count() -> None:
     assert full.came(ref_at("c-5000", timedelta())) == full
 
 
+def test_a_presence_at_its_most_goes_on_once_its_connections_must_have_ended() -> None:
+    full = Presence(frozenset(ref_at(f"c-{number}", timedelta()) for number in range(5000)), V1)
+    later = ref_at("c-5000", timedelta(hours=3))
+
+    assert full.came(later).connections == {later}
+
+
+def test_a_connection_under_another_ref_is_of_the_same_visit() -> None:
+    one = Presence(frozenset({C1}), V1)
+
+    assert one.renamed(C1, C2) == Presence(frozenset({C2}), V1)
+    assert one.renamed(C1, C2).renamed(C1, C2) == Presence(frozenset({C2}), V1)
+
+
 def test_what_was_not_there_ends_nothing() -> None:
     assert Presence().went(C1) == Presence()
     assert Presence(frozenset({C1}), V1).went(C2) == Presence(frozenset({C1}), V1)
@@ -257,6 +273,113 @@ def test_a_row_that_changes_otherwise_is_the_same_connection(world: World) -> No
     world.opens(a_tab("c-1"))
 
     assert world.follows(Change(a_tab("c-1"), a_tab("c-1", user_agent="Mozilla/6.0"))) == []
+
+
+IN_PLACE = [
+    pytest.param({"connected_at": None, "created_at": NOON + at(1)}, {"created_at": NOON + at(1)}, id="told"),
+    pytest.param(
+        {"created_at": NOON + at(1)}, {"connected_at": None, "created_at": NOON + at(1)}, id="taken"
+    ),
+    pytest.param(
+        {"connected_at": None, "created_at": NOON + at(1)},
+        {"connected_at": None, "created_at": NOON},
+        id="recorded anew",
+    ),
+]
+
+
+@pytest.mark.parametrize(("before", "after"), IN_PLACE)
+def test_a_row_whose_time_is_changed_in_place_is_the_same_connection(
+    world: World, before: dict[str, Any], after: dict[str, Any]
+) -> None:
+    old, new = a_tab("c-1", **before), a_tab("c-1", **after)
+    (joined,) = world.opens(old)
+    world.registry.remove(old.id, None)
+    world.registry.add(new)
+
+    assert world.follows(Change(old, new)) == []
+    assert world.present() == {ref_of(new)}
+    assert world.registry.get(new.id) == new
+    assert isinstance(joined, Joined)
+    assert world.follows(went(new)) == [Left(DASHBOARD, joined.visit)]
+
+
+@pytest.mark.parametrize(("before", "after"), IN_PLACE)
+@pytest.mark.parametrize("number", range(1, 12))
+def test_wherever_it_stops_a_change_in_place_deletes_nothing_and_ends_no_visit(
+    fragile: World, number: int, before: dict[str, Any], after: dict[str, Any]
+) -> None:
+    old, new = a_tab("c-1", **before), a_tab("c-1", **after)
+    fragile.registry.add(new)
+    history = came(old), Change(old, new), came(a_tab("c-2"))
+    before_call(fragile, number)
+    with pytest.raises(Crash):
+        fragile.follows(*history)
+
+    fragile.follows(*history)
+
+    assert list(dict.fromkeys(fragile.told)) == [Joined(DASHBOARD, VisitId(ref_of(old)))]
+    assert fragile.present() == {ref_of(new), ref_of(a_tab("c-2"))}
+    assert fragile.registry.get(new.id) == new
+
+
+@pytest.mark.parametrize(("before", "after"), IN_PLACE)
+def test_a_change_in_place_that_comes_again_after_the_end_leaves_nobody_present(
+    world: World, before: dict[str, Any], after: dict[str, Any]
+) -> None:
+    old, new = a_tab("c-1", **before), a_tab("c-1", **after)
+    history = came(old), Change(old, new), went(new)
+    world.follows(*history)
+
+    for begin in range(len(history)):
+        world.follows(*history[begin:])
+
+    assert world.present() == frozenset()
+    assert {fact.visit for fact in world.told if isinstance(fact, Joined | Left)} == {VisitId(ref_of(old))}
+
+
+def test_a_row_that_is_given_to_another_client_in_place_ends_one_visit_and_begins_another(
+    world: World,
+) -> None:
+    other = Client(ClientId("dashboard-8"), DASHBOARD.account, DASHBOARD.region)
+    given = a_tab("c-1", client_id=other.client_id)
+    world.opens(a_tab("c-1"))
+
+    assert world.follows(Change(a_tab("c-1"), given)) == [
+        Left(DASHBOARD, VisitId(f"c-1@{NOON_MS}")),
+        Joined(other, VisitId(f"c-1@{NOON_MS}")),
+    ]
+    assert world.present() == frozenset()
+    assert world.present(other) == {ref_of(given)}
+
+
+def test_a_row_that_loses_and_gets_its_client_in_place_ends_and_begins_a_visit(world: World) -> None:
+    known, unknown = a_tab("c-1"), a_tab("c-1", client_id=UNKNOWN_CLIENT)
+    world.opens(known)
+
+    (left,) = world.follows(Change(known, unknown))
+    (joined,) = world.follows(Change(unknown, known))
+
+    assert (type(left), type(joined)) == (Left, Joined)
+    assert world.follows(Change(unknown, replace(unknown, connected_at=None))) == []
+
+
+@pytest.mark.parametrize("number", range(1, 4))
+def test_a_worker_that_goes_on_with_a_change_in_place_leaves_nobody_present(
+    fragile: World, number: int
+) -> None:
+    """Meanwhile another one has followed the connection's end."""
+    old = a_tab("c-1", connected_at=None, created_at=NOON + at(1))
+    new = replace(old, connected_at=NOON)
+    fragile.follows(came(old))
+
+    def another() -> None:
+        fragile.follows(Change(old, new), went(new))
+
+    before_call(fragile, number, another)
+    fragile.follows(Change(old, new))
+
+    assert fragile.present() == frozenset()
 
 
 def test_an_id_that_goes_to_a_newer_connection_ends_one_and_begins_another(world: World) -> None:
@@ -581,6 +704,71 @@ def test_another_connection_that_has_an_older_ones_id_since_is_left_alone(replac
     assert replacing.gateway.closed == []
 
 
+def test_a_connection_that_was_given_to_another_client_is_not_replaced(replacing: World) -> None:
+    replacing.opens(a_tab("c-1"))
+    replacing.registry.remove(ConnectionId("c-1"), None)
+    given = replacing.registry.add(a_tab("c-1", client_id=ClientId("dashboard-8")))
+
+    replacing.opens(a_tab("c-2", 1))
+
+    assert replacing.gateway.closed == []
+    assert replacing.registry.get(given.id) == given
+
+
+def test_when_its_time_is_up_nothing_more_is_closed_and_each_is_told(replacing: World) -> None:
+    replacing.opens(a_tab("c-1"))
+    replacing.until = replacing.clock.now()
+
+    assert replacing.opens(a_tab("c-2", 1)) == [NotReplaced(a_tab("c-1"), Answer.FAILED)]
+    assert replacing.gateway.closed == []
+    assert replacing.registry.get(ConnectionId("c-1")) == a_tab("c-1")
+
+
+class TogetherGateway(FakeGateway):
+    """Gateway that answers only once so many closings are under way."""
+
+    def __init__(self, together: int) -> None:
+        super().__init__()
+        self._together = Barrier(together, timeout=10)
+
+    def close(self, connection: Connection) -> Answer:
+        self._together.wait()
+        return super().close(connection)
+
+
+def test_several_connections_are_closed_at_once() -> None:
+    world = World()
+    world.opens(*(a_tab(f"c-{number}") for number in range(4)))
+    gateway = TogetherGateway(together=4)
+    world.follow = FollowChanges(
+        world.registry, world.presence, gateway, world.clock, GRACE, replaces_duplicates=True, concurrency=4
+    )
+
+    world.opens(a_tab("c-4", 1))
+
+    assert sorted(gateway.closed) == ["c-0", "c-1", "c-2", "c-3"]
+
+
+def test_a_store_that_fails_while_connections_are_closed_has_the_change_come_again(replacing: World) -> None:
+    class Unavailable(MemoryConnectionStore):
+        def forget(self, entry: Entry) -> bool:
+            raise StorageUnavailable("ReadTimeoutError", outcome_unknown=True)
+
+    replacing.registry = Unavailable()
+    replacing.follow = FollowChanges(
+        replacing.registry,
+        replacing.presence,
+        replacing.gateway,
+        replacing.clock,
+        GRACE,
+        replaces_duplicates=True,
+    )
+    replacing.opens(a_tab("c-1"))
+
+    with pytest.raises(StorageUnavailable, match="ReadTimeoutError"):
+        replacing.opens(a_tab("c-2", 1))
+
+
 def test_what_came_too_late_replaces_nothing(replacing: World) -> None:
     replacing.follows(came(a_tab("c-9", 99)), went(a_tab("c-9", 99)))
     replacing.opens(a_tab("c-1", 1))
@@ -683,7 +871,7 @@ class Worker:
             presence = StepwisePresence(self._machine.presence, self)
             follow = FollowChanges(self._machine.table, presence, FakeGateway(), FixedClock(), GRACE)
             for change in self.batch:
-                follow(change, self._tell)
+                follow(change, self._tell, until=NEVER)
             self.finished = True
         except Killed:
             pass

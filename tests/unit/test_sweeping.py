@@ -13,22 +13,13 @@ from app.domain.errors import StorageUnavailable
 from app.domain.model import Connection, ConnectionId
 from app.domain.sweep import SweepConnections, segment_at
 from app.domain.upkeep import Answer, Entry
-from app.entrypoints.sweeping import LONGEST_QUESTION, RESERVE, Sweeping
+from app.entrypoints.sweeping import RESERVE, Sweeping
+from app.entrypoints.time_left import LONGEST_QUESTION
 from app.settings import LONGEST_STORE_CALL, SweepSettings
-from tests.builders import NOON, NOON_MS, FixedClock, a_connection
+from tests.builders import NOON, NOON_MS, FixedClock, Invocation, a_connection
 
 SETTINGS = SweepSettings(segments=3, every=timedelta(minutes=5))
 LONG_AGO = NOON - timedelta(minutes=10)
-
-
-class Invocation:
-    """Lambda's context of an invocation that has so long to go."""
-
-    def __init__(self, remaining: timedelta = timedelta(minutes=4)) -> None:
-        self._remaining = remaining
-
-    def get_remaining_time_in_millis(self) -> int:
-        return self._remaining // timedelta(milliseconds=1)
 
 
 class GatewayByName:
