@@ -137,24 +137,19 @@ class FollowChanges:
             self._step(client, lambda presence: presence.went(ref), tell)
 
     def _rewritten(self, before: Connection, after: Connection, tell: Tell) -> None:
-        """The item was changed in place: the connection stays, under another ref or of another client."""
+        """The item was changed in place: the connection stays, and so does its client, under another ref."""
         old, new = ref_of(before), ref_of(after)
-        was, client = Client.of(before), Client.of(after)
-        if (was, old) == (client, new):
+        client = Client.of(before)
+        if client is None or old == new:
             return
-        if not self.presence.has_left(new):
-            if client is not None and client == was:
-                self._step(client, lambda presence: presence.renamed(old, new), tell)
-            else:
-                if was is not None:
-                    self._step(was, lambda presence: presence.went(old), tell)
-                if client is not None:
-                    self._step(client, lambda presence: presence.came(new), tell)
-            if not self.presence.has_left(new):
-                return
-        # It has left since: the change was followed before, or by another worker, who is ahead.
-        for each in dict.fromkeys(it for it in (was, client) if it is not None):
-            self._step(each, lambda presence: presence.went(old).went(new), tell)
+        if not self._has_left(old, new):
+            self._step(client, lambda presence: presence.renamed(old, new), tell)
+        # It may have left since: the change was followed before, or by another worker, who is ahead.
+        if self._has_left(old, new):
+            self._step(client, lambda presence: presence.went(old).went(new), tell)
+
+    def _has_left(self, *refs: ConnectionRef) -> bool:
+        return any(self.presence.has_left(ref) for ref in refs)
 
     def _came(self, connection: Connection, tell: Tell, until: datetime) -> None:
         ref = ref_of(connection)

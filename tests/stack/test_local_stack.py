@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -221,6 +222,41 @@ def test_a_client_with_two_tabs_joins_once_and_leaves_once(stack: LocalStack) ->
     assert len(told("presence.joined")) == 1
     assert told("presence.joined")[0]["visitId"] == told("presence.left")[0]["visitId"]
     assert told("presence.left")[0]["account"] == "123456789012"
+
+
+def test_a_row_that_gets_its_time_in_place_stays(stack: LocalStack) -> None:
+    now = int(time.time())
+    row: Any = {
+        "connectionId": {"S": "migrated"},
+        "createdAt": {"N": str(now * 1000)},
+        "ttl": {"N": str(now + 3600)},
+        "clientId": {"S": "before-migration"},
+        **{name: {"S": ""} for name in ("account", "region", "sourceIp")},
+    }
+
+    def told(client_id: str) -> list[str]:
+        return [
+            event
+            for event in ("presence.joined", "presence.left", "connection.revived")
+            for record in stack.records(event)
+            if record["clientId"] == client_id
+        ]
+
+    stack.dynamodb.put_item(TableName=stack.table, Item=row)
+    eventually(lambda: told("before-migration") == ["presence.joined"])
+    stack.dynamodb.update_item(
+        TableName=stack.table,
+        Key={"connectionId": {"S": "migrated"}},
+        UpdateExpression="SET connectedAt = :connectedAt",
+        ExpressionAttributeValues={":connectedAt": {"N": str(now * 1000 - 500)}},
+    )
+    with open_client(stack.websocket_url, {"clientId": "after-migration"}):
+        eventually(lambda: told("after-migration") == ["presence.joined"])  # later in the stream
+        there = [item["connectionId"]["S"] for item in stack.items()]
+    stack.dynamodb.delete_item(TableName=stack.table, Key={"connectionId": {"S": "migrated"}})
+
+    assert "migrated" in there
+    eventually(lambda: told("before-migration") == ["presence.joined", "presence.left"])
 
 
 @pytest.mark.parametrize("filters", [[], ["--account", "123456789012"], ["--client", "dashboard-7"]])
