@@ -61,4 +61,6 @@ def _a_users_settings(home: Path, url: str) -> dict[str, str]:
         "LC_ALL": "C",
         "PATH": "/nonexistent",  # no Java, so that no database has to start for this
         "DOCKER_HOST": "unix:///nonexistent",
+        "REQUIRE_LANES": "",
+        "PYTEST_ADDOPTS": "",
     }
