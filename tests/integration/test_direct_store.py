@@ -26,7 +26,7 @@ from botocore.credentials import Credentials
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.adapters.dynamodb_direct import direct_store, public_endpoint
+from app.adapters.dynamodb_direct import _host_and_port, direct_store, public_endpoint
 from app.adapters.dynamodb_direct.answers import DynamoDBRefusal
 from app.adapters.dynamodb_direct.connection import Connection, NotSent
 from app.adapters.dynamodb_direct.store import DirectDynamoDBConnectionStore
@@ -726,6 +726,19 @@ def test_a_name_that_no_address_has_has_told_nobody() -> None:
 
     with pytest.raises(NotSent, match="EndpointConnectionError"):
         connection.open()
+
+
+@pytest.mark.parametrize(
+    ("authority", "expected"),
+    [
+        ("dynamodb.example", ("dynamodb.example", 443)),
+        ("dynamodb.example:8000", ("dynamodb.example", 8000)),
+        ("[::1]", ("::1", 443)),
+        ("[::1]:8000", ("::1", 8000)),
+    ],
+)
+def test_an_endpoint_without_a_port_has_its_schemes(authority: str, expected: tuple[str, int]) -> None:
+    assert _host_and_port(authority, 443) == expected
 
 
 def test_every_region_of_every_partition_has_its_endpoint() -> None:
