@@ -231,11 +231,11 @@ def moment(row: Mapping[str, Any], name: str, unit: timedelta) -> datetime | Non
 
 
 def _whole(text: str) -> int:
-    from decimal import Decimal, InvalidOperation  # noqa: PLC0415 - no row of ours has a fraction
+    from decimal import Decimal  # noqa: PLC0415 - no row of ours has a fraction
 
     try:
         return int(Decimal(text))
-    except InvalidOperation:  # moto takes anything for a number
+    except (ArithmeticError, ValueError):  # moto takes anything for a number, even "NaN"
         return 0
 
 

@@ -30,6 +30,8 @@ def test_a_number_is_a_time_without_its_fraction(number: str, unit: timedelta, e
         {"N": "1E+125"},
         {"N": "-1E+125"},
         {"N": "soon"},
+        {"N": "NaN"},
+        {"N": "Infinity"},
         {"S": "1"},
         {"N": 1},
         {"NULL": True},
