@@ -35,14 +35,15 @@ def main() -> int:
             _enter_network_namespace()
         except (OSError, AttributeError):  # not allowed here, or not Linux
             return NO_NAMESPACE
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+        ended = threading.Event()
+        signal.signal(signal.SIGTERM, lambda *_: ended.set())
         with subprocess.Popen(command, stdin=subprocess.DEVNULL) as server:
-            try:
-                threading.Thread(target=_end_with_standard_input, args=(server,), daemon=True).start()
-                threading.Thread(target=_forward, args=(listener, int(inner_port)), daemon=True).start()
-                return server.wait()
-            finally:
+            signal.signal(signal.SIGTERM, lambda *_: server.terminate())
+            if ended.is_set():  # while it was being started
                 server.terminate()
+            threading.Thread(target=_end_with_standard_input, args=(server,), daemon=True).start()
+            threading.Thread(target=_forward, args=(listener, int(inner_port)), daemon=True).start()
+            return server.wait()
 
 
 def _enter_network_namespace() -> None:
