@@ -26,30 +26,39 @@ NO_NAMESPACE = 75
 
 _SIOCSIFFLAGS = 0x8914  # netdevice(7)
 _IFF_UP = 1
+_ENDS = {signal.SIGTERM, signal.SIGCHLD}  # somebody ends it, or the server has ended
 
 
 def main() -> int:
     port, inner_port, *command = sys.argv[1:]
+    signal.pthread_sigmask(
+        signal.SIG_BLOCK, _ENDS
+    )  # they wait until they are asked for, however early they come
     with socket.create_server(("127.0.0.1", int(port)), backlog=128) as listener:
         try:
-            _enter_network_namespace()
+            enter_network_namespace()
         except (OSError, AttributeError):  # not allowed here, or not Linux
             return NO_NAMESPACE
-        ended = threading.Event()
-        signal.signal(signal.SIGTERM, lambda *_: ended.set())
-        with subprocess.Popen(command, stdin=subprocess.DEVNULL) as server:
-            signal.signal(signal.SIGTERM, lambda *_: server.terminate())
-            if ended.is_set():  # while it was being started
-                server.terminate()
-            threading.Thread(target=_end_with_standard_input, args=(server,), daemon=True).start()
+        with subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            preexec_fn=_take_signals,  # noqa: PLW1509 - there is no other thread yet
+        ) as server:
+            threading.Thread(target=_end_with_standard_input, daemon=True).start()
             threading.Thread(target=_forward, args=(listener, int(inner_port)), daemon=True).start()
+            signal.sigwait(_ENDS)
+            server.terminate()
             return server.wait()
 
 
-def _enter_network_namespace() -> None:
+def enter_network_namespace() -> None:
     """Move this process, and what it starts, into a new network namespace; what is open stays where it is.
 
     A user namespace lets it without root, under the same user and group ids.
+
+    Raises:
+        OSError: it is not allowed here.
+        AttributeError: the system is not Linux.
     """
     user, group = os.getuid(), os.getgid()
     os.unshare(os.CLONE_NEWUSER | os.CLONE_NEWNET)
@@ -60,9 +69,14 @@ def _enter_network_namespace() -> None:
         fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", _IFF_UP))
 
 
-def _end_with_standard_input(server: "subprocess.Popen[bytes]") -> None:
-    sys.stdin.buffer.read()
-    server.terminate()
+def _take_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDS)
+
+
+def _end_with_standard_input() -> None:
+    while os.read(sys.stdin.fileno(), 1):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _forward(listener: socket.socket, port: int) -> None:

@@ -57,8 +57,9 @@ THROTTLED = frozenset(
 CREDENTIALS_REFUSED = frozenset({"ExpiredTokenException", "UnrecognizedClientException"})
 CONDITION_FAILED = "ConditionalCheckFailedException"
 
+_FIRST: Value = {"N": "1"}
 _LAST: Value = {"N": "253402300799999"}  # the last millisecond that a calendar has, in 9999
-BOUNDS_OF_TIME: dict[str, Value] = {":first": {"N": "1"}, ":last": _LAST}
+BOUNDS_OF_TIME: dict[str, Value] = {":first": _FIRST, ":last": _LAST}
 """A time that is not a number between these, in milliseconds, is unknown (see ``moment``)."""
 
 # A row of unknown time counts as the same connection.
@@ -87,8 +88,11 @@ def addition(connection: Connection) -> dict[str, Any]:
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
     }
     if connection.connected_at is not None:
-        request["ConditionExpression"] += " OR connectedAt < :connectedAt"
-        request["ExpressionAttributeValues"] = {":connectedAt": number(connection.connected_at, MILLISECOND)}
+        request["ConditionExpression"] += " OR (connectedAt >= :first AND connectedAt < :connectedAt)"
+        request["ExpressionAttributeValues"] = {
+            ":first": _FIRST,
+            ":connectedAt": number(connection.connected_at, MILLISECOND),
+        }
     return request
 
 

@@ -1,11 +1,11 @@
 """What follows from a change of the list: who is present, what is told of it, which connections go."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from app.domain.model import Connection
+from app.domain.model import Connection, is_older
 from app.domain.ports import Clock, ConnectionRegistry, Gateway, PresenceStore
 from app.domain.upkeep import (
     Answer,
@@ -17,7 +17,6 @@ from app.domain.upkeep import (
     Tombstone,
     Turn,
     VisitId,
-    is_same,
     is_young,
     parts_of,
     ref_marked,
@@ -111,7 +110,7 @@ class FollowChanges:
         if isinstance(change.after, Tombstone):
             self._heed_mark(change.after)
         before, after = _connection(change.before), _connection(change.after)
-        if before is not None and after is not None and is_same(before, after):
+        if before is not None and after is not None and not _is_newer(after, before):
             self._rewritten(before, after, tell)
             return
         if before is not None:
@@ -143,7 +142,7 @@ class FollowChanges:
         if client is None or old == new:
             return
         if not self._has_left(old, new):
-            self._step(client, lambda presence: presence.renamed(old, new), tell)
+            self._step(client, lambda presence: presence.came(new), tell)
         # It may have left since: the change was followed before, or by another worker, who is ahead.
         if self._has_left(old, new):
             self._step(client, lambda presence: presence.went(old).went(new), tell)
@@ -198,8 +197,11 @@ class FollowChanges:
             return
         with ThreadPoolExecutor(min(self.concurrency, len(older)), thread_name_prefix="replace") as pool:
             closings = [pool.submit(self._replace, client, ref, tell, until) for ref in older]
-        for closing in closings:
-            closing.result()  # raises what was raised there
+            try:
+                for closing in as_completed(closings):
+                    closing.result()  # raises what was raised there
+            finally:
+                pool.shutdown(cancel_futures=True)  # after that, nothing more is begun
 
     def _replace(self, client: Client, ref: ConnectionRef, tell: Tell, until: datetime) -> None:
         connection = self.registry.get(parts_of(ref)[0])
@@ -221,6 +223,11 @@ class FollowChanges:
 
 def _connection(entry: Entry | None) -> Connection | None:
     return entry if isinstance(entry, Connection) else None
+
+
+def _is_newer(after: Connection, before: Connection) -> bool:
+    """Whether *after* is another connection; where a time is unknown, or goes back, it is the same one."""
+    return is_older(before.connected_at, after.connected_at)
 
 
 def _age_order(ref: ConnectionRef) -> tuple[int, ConnectionRef]:

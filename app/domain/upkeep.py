@@ -136,12 +136,6 @@ def ref_of(connection: Connection) -> ConnectionRef:
     return _ref(connection.id, connection.connected_at or connection.created_at)
 
 
-def is_same(one: Connection, other: Connection) -> bool:
-    """Whether two items of one id are one connection's: ``connected_at`` is the same, or unknown of one."""
-    times = one.connected_at, other.connected_at
-    return None in times or times[0] == times[1]
-
-
 def ref_marked(mark: Tombstone) -> ConnectionRef | None:
     """The ref of the connection that *mark* stands for, where it says when that began."""
     return _ref(mark.connection_id, mark.connected_at) if mark.connected_at else None
@@ -216,14 +210,20 @@ class Presence:
         """With that connection; the first one begins a visit.
 
         Those that began so long before it that the gateway has ended them are
-        gone, whether or not anybody could tell so of them. Beyond the most that
-        are kept, further ones don't count.
+        gone, whether or not anybody could tell so of them; so is it itself,
+        beside one that began so long after it. An id is one connection's at a
+        time: another ref of it is the same connection's, by another time. Beyond
+        the most that are kept, further ones don't count.
         """
         if over := frozenset(other for other in self.connections if _is_over(other, ref)):
             return self._without(over).came(ref)
-        if len(self.connections) >= MOST_CONNECTIONS:
+        if any(_is_over(ref, other) for other in self.connections):
             return self
-        connections = self.connections | {ref}
+        connection_id = parts_of(ref)[0]
+        others = frozenset(other for other in self.connections if parts_of(other)[0] != connection_id)
+        if len(others) >= MOST_CONNECTIONS:
+            return self
+        connections = others | {ref}
         if self.visit is not None:
             return replace(self, connections=connections)
         visit = VisitId(ref)
@@ -234,12 +234,6 @@ class Presence:
     def went(self, ref: ConnectionRef) -> Self:
         """Without that connection; the last one ends the visit."""
         return self._without(frozenset({ref}))
-
-    def renamed(self, old: ConnectionRef, new: ConnectionRef) -> Self:
-        """With *new* as the ref of the connection that was *old*: its item tells another time since."""
-        if old not in self.connections:
-            return self.came(new)
-        return replace(self, connections=self.connections - {old} | {new})
 
     def _without(self, refs: frozenset[ConnectionRef]) -> Self:
         connections = self.connections - refs

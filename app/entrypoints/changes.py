@@ -34,7 +34,7 @@ RESERVE_OF_A_CLOSING = LONGEST_QUESTION + LONGEST_STORE_CALL
 """How long before Lambda would stop the function no further connection is closed, and its item deleted."""
 
 RESERVE = RESERVE_OF_A_CLOSING + LONGEST_STORE_CALL
-"""How long before that no further record is begun; presence is written before anything is closed."""
+"""How long before that no further record is begun: one more call of a store may take its longest first."""
 
 # DynamoDB's API reference, 'Record': who deletes what is past its TTL
 _TIME_TO_LIVE = {"type": "Service", "principalId": "dynamodb.amazonaws.com"}

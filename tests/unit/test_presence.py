@@ -201,11 +201,17 @@ def test_a_presence_at_its_most_goes_on_once_its_connections_must_have_ended() -
     assert full.came(later).connections == {later}
 
 
-def test_a_connection_under_another_ref_is_of_the_same_visit() -> None:
-    one = Presence(frozenset({C1}), V1)
+def test_an_id_is_one_connections_at_a_time() -> None:
+    one = Presence(frozenset({C1, C2}), V1)
+    renamed = ConnectionRef("c-1@7")
 
-    assert one.renamed(C1, C2) == Presence(frozenset({C2}), V1)
-    assert one.renamed(C1, C2).renamed(C1, C2) == Presence(frozenset({C2}), V1)
+    assert one.came(renamed) == Presence(frozenset({renamed, C2}), V1)
+
+
+def test_a_connection_that_must_have_ended_when_another_began_does_not_count() -> None:
+    later = Presence(frozenset({ref_at("c-2", timedelta(hours=3))}), V1)
+
+    assert later.came(ref_at("c-1", timedelta())) == later
 
 
 def test_what_was_not_there_ends_nothing() -> None:
@@ -285,6 +291,7 @@ IN_PLACE = [
         {"connected_at": None, "created_at": NOON},
         id="recorded anew",
     ),
+    pytest.param({"connected_at": NOON + at(1)}, {"connected_at": NOON}, id="set back"),
 ]
 
 
@@ -695,6 +702,38 @@ def test_a_connection_that_was_given_to_another_client_is_not_replaced(replacing
 
     assert replacing.gateway.closed == []
     assert replacing.registry.get(given.id) == given
+
+
+@pytest.mark.parametrize(("before", "after"), IN_PLACE)
+def test_a_connection_that_is_changed_in_place_does_not_replace_itself(
+    replacing: World, before: dict[str, Any], after: dict[str, Any]
+) -> None:
+    old, new = a_tab("c-1", **before), a_tab("c-1", **after)
+    replacing.registry.add(new)
+
+    replacing.follows(*[came(old), Change(old, new)] * 2)
+
+    assert replacing.gateway.closed == []
+    assert replacing.registry.get(new.id) == new
+
+
+def test_after_a_failure_no_further_connection_is_closed() -> None:
+    class Unavailable(MemoryConnectionStore):
+        def get(self, connection_id: ConnectionId) -> Connection | None:
+            asked.append(connection_id)
+            raise StorageUnavailable("ReadTimeoutError", outcome_unknown=False)
+
+    asked: list[ConnectionId] = []
+    world = World()
+    world.opens(*(a_tab(f"c-{number}") for number in range(500)))
+    follow = FollowChanges(
+        Unavailable(), world.presence, world.gateway, world.clock, GRACE, replaces_duplicates=True
+    )
+
+    with pytest.raises(StorageUnavailable):
+        follow(came(a_tab("c-500", 1)), world.tell, until=NEVER)
+
+    assert len(asked) < 250
 
 
 def test_when_its_time_is_up_nothing_more_is_closed_and_each_is_told(replacing: World) -> None:
