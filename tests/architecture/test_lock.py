@@ -11,6 +11,14 @@ from tests.lanes import leave_out
 ROOT = Path(__file__).parent.parent.parent
 
 
+@pytest.mark.parametrize("name", ["Makefile", "Dockerfile"])
+def test_what_pip_installs_it_installs_by_hash(name: str) -> None:
+    installs = [line for line in (ROOT / name).read_text().splitlines() if "-m pip install" in line]
+
+    assert installs
+    assert all("--require-hashes" in line for line in installs)
+
+
 @pytest.mark.parametrize("processor", ["x86_64", "aarch64"])
 def test_every_dependency_of_the_image_has_a_wheel(processor: str, tmp_path: Path) -> None:
     executable = find_uv()

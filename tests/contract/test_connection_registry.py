@@ -227,6 +227,23 @@ def test_a_row_of_an_odd_time_is_removed_like_any_other(
 
 
 @pytest.mark.parametrize("odd", ODD_TIMES.values(), ids=ODD_TIMES)
+def test_only_a_row_of_a_known_and_older_time_gives_way_to_a_connection(
+    dynamodb: "DynamoDBClient", table: str, odd: dict[str, object]
+) -> None:
+    registry = DynamoDBConnectionRegistry(dynamodb, table)
+    row = {"connectionId": {"S": "c-1"}, "createdAt": {"N": str(NOON_MS)}, "connectedAt": odd}
+    dynamodb.put_item(TableName=table, Item=row)  # type: ignore[arg-type]
+    there = registry.get(ConnectionId("c-1"))
+    assert there is not None
+
+    added = registry.add(a_connection(id=there.id, connected_at=END_OF_TIME))
+
+    is_older = there.connected_at is not None and there.connected_at < END_OF_TIME
+    assert (added == there) is not is_older
+    assert registry.get(there.id) == added
+
+
+@pytest.mark.parametrize("odd", ODD_TIMES.values(), ids=ODD_TIMES)
 @pytest.mark.parametrize("attribute", ["connectedAt", "closedAt"])
 def test_a_mark_of_an_odd_time_is_forgotten_like_any_other(
     dynamodb: "DynamoDBClient", table: str, attribute: str, odd: dict[str, object]

@@ -194,6 +194,7 @@ def test_a_profile_may_say_where_the_table_is(
     config = tmp_path / "config"
     config.write_text(f"[profile on-call]\nendpoint_url = {dynamodb_local}\n")
     environ = {"AWS_PROFILE": "on-call", "AWS_CONFIG_FILE": str(config), "AWS_ENDPOINT_URL_DYNAMODB": ""}
+    environ |= {"HTTP_PROXY": "http://127.0.0.1:9", "NO_PROXY": "", "no_proxy": ""}  # the discard port
 
     result = command_line.run("ls", "--json", **environ)
 

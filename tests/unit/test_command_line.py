@@ -834,7 +834,10 @@ ON_LOOPBACK = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1:9"}
             {"AWS_ACCESS_KEY_ID": "local", "AWS_CREDENTIAL_EXPIRATION": "soon"},
             "AWS_ACCESS_KEY_ID, AWS_CREDENTIAL_EXPIRATION",
         ),
-        ({"AWS_ACCESS_KEY_ID": "local", "AWS_SESSION_TOKEN": "secret\udcff"}, "AWS_ACCESS_KEY_ID"),
+        (
+            {"AWS_ACCESS_KEY_ID": "local", "AWS_SESSION_TOKEN": "secret\udcff"},
+            "AWS_ACCESS_KEY_ID, AWS_SESSION_TOKEN",
+        ),
     ],
 )
 @pytest.mark.usefixtures("folder")

@@ -57,28 +57,39 @@ def dynamodb_client(
     hold a call for longer, until Lambda ends the function.
     """
     logging.getLogger("botocore").setLevel(logging.WARNING)  # it tells at INFO where it found credentials
-    with _settings_read():
+    with _translate_setting_errors():
         session = boto3.session.Session()
-    with _credentials_read():
+    with _translate_credential_errors():
         credentials = session.get_credentials()
-    is_near = endpoint is not None and endpoint.startswith("http:")  # without TLS, so no proxy leads there
     config = Config(
         connect_timeout=connect_timeout.total_seconds(),
         read_timeout=read_timeout.total_seconds(),
         max_pool_connections=connections,
         retries={"mode": "standard", "total_max_attempts": attempts},
-        proxies={} if is_near else None,
+        proxies={} if _is_near(endpoint) else None,
     )
-    with _settings_read():
+    with _translate_setting_errors():
         client = session.client("dynamodb", region_name=region, endpoint_url=endpoint, config=config)
-        _ = urlsplit(client.meta.endpoint_url).port  # a port that is none is refused only here
+        found = client.meta.endpoint_url
+        if endpoint is None and _is_near(found):  # a profile says so
+            client.close()
+            config = config.merge(Config(proxies={}))
+            client = session.client("dynamodb", region_name=region, endpoint_url=found, config=config)
+        _ = urlsplit(found).port  # a port that is none is refused only here
     if credentials is not None:
-        client.meta.events.register("provide-client-params.dynamodb", partial(_read, credentials))
+        client.meta.events.register(
+            "provide-client-params.dynamodb", partial(_check_credentials, credentials)
+        )
     return client
 
 
+def _is_near(endpoint: str | None) -> bool:
+    """Whether no proxy leads to *endpoint*: without TLS it is on this machine, or beside it."""
+    return endpoint is not None and endpoint.startswith("http:")
+
+
 @contextmanager
-def _settings_read() -> Iterator[None]:
+def _translate_setting_errors() -> Iterator[None]:
     """Around what the SDK builds from its own settings, besides ours, which are checked."""
     try:
         yield
@@ -91,7 +102,7 @@ def _settings_read() -> Iterator[None]:
 
 
 @contextmanager
-def _credentials_read() -> Iterator[None]:
+def _translate_credential_errors() -> Iterator[None]:
     """Around nothing but the SDK's reading of credentials: raise whatever goes wrong as its own error.
 
     A file, a program, an endpoint: each may fail in ways that the SDK has no name for.
@@ -105,12 +116,12 @@ def _credentials_read() -> Iterator[None]:
         raise CredentialRetrievalError(provider="AWS", error_msg=type(error).__name__) from error
 
 
-def _read(credentials: Credentials, **_: object) -> None:
+def _check_credentials(credentials: Credentials, **_: object) -> None:
     """Called by the SDK before each call (event ``provide-client-params``), since some are read only then.
 
     They go into HTTP headers.
     """
-    with _credentials_read():
+    with _translate_credential_errors():
         secret = "".join(it or "" for it in credentials.get_frozen_credentials())
         if not (secret.isascii() and secret.isprintable()):
             raise ValueError
