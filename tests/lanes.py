@@ -20,7 +20,7 @@ _ROOT = Path(__file__).parent.parent
 LANES = ("unit", "contract", "integration", "image", "stack", "architecture")
 """One lane per folder below tests/, cheapest first."""
 
-TAKES = "about two minutes on two cores, and one more where there is Docker"
+TAKES = "two to three minutes on two cores, and one or two more where there is Docker"
 
 REQUIRED = "REQUIRE_LANES"
 """With this variable set, a test that can't run fails instead of being left out; CI sets it."""

@@ -1,9 +1,10 @@
 """What follows from a change of the list: who is present, what is told of it, which connections go."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from threading import Event
 
 from app.domain.model import Connection, is_older
 from app.domain.ports import Clock, ConnectionRegistry, Gateway, PresenceStore
@@ -195,13 +196,20 @@ class FollowChanges:
         older = sorted(refs, key=_age_order)[:-1]
         if not older:
             return
-        with ThreadPoolExecutor(min(self.concurrency, len(older)), thread_name_prefix="replace") as pool:
-            closings = [pool.submit(self._replace, client, ref, tell, until) for ref in older]
+        failed = Event()
+
+        def replace_one(ref: ConnectionRef) -> None:
+            if failed.is_set():  # the change has to come again, and with it this one
+                return
             try:
-                for closing in as_completed(closings):
-                    closing.result()  # raises what was raised there
-            finally:
-                pool.shutdown(cancel_futures=True)  # after that, nothing more is begun
+                self._replace(client, ref, tell, until)
+            except BaseException:
+                failed.set()
+                raise
+
+        with ThreadPoolExecutor(min(self.concurrency, len(older)), thread_name_prefix="replace") as pool:
+            for _ in pool.map(replace_one, older):
+                pass  # raises what was raised there
 
     def _replace(self, client: Client, ref: ConnectionRef, tell: Tell, until: datetime) -> None:
         connection = self.registry.get(parts_of(ref)[0])

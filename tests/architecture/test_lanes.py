@@ -26,7 +26,7 @@ def run_tests(*arguments: str, **environ: str) -> "subprocess.CompletedProcess[s
 
 
 def test_what_is_left_out_is_told_first_and_last_and_is_no_failure(tmp_path: Path) -> None:
-    result = run_tests("-k", "dynamodb-local", "tests/contract", COVERAGE_FILE=str(tmp_path / "coverage"))
+    result = run_tests("tests/integration/test_costs.py", COVERAGE_FILE=str(tmp_path / "coverage"))
 
     assert result.returncode == 0, result.stdout
     header, _, summary = result.stdout.partition(" lanes ")
@@ -44,9 +44,7 @@ def test_where_nothing_is_left_out_the_coverage_is_judged(tmp_path: Path) -> Non
 
 def test_where_a_lane_is_required_it_fails(tmp_path: Path) -> None:
     result = run_tests(
-        "-k",
-        "dynamodb-local",
-        "tests/contract",
+        "tests/integration/test_costs.py",
         COVERAGE_FILE=str(tmp_path / "coverage"),
         REQUIRE_LANES="1",
     )
