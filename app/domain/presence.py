@@ -208,8 +208,9 @@ class FollowChanges:
                 raise
 
         with ThreadPoolExecutor(min(self.concurrency, len(older)), thread_name_prefix="replace") as pool:
-            for _ in pool.map(replace_one, older):
-                pass  # raises what was raised there
+            closings = [pool.submit(replace_one, ref) for ref in older]
+        for closing in closings:
+            closing.result()  # raises what was raised there
 
     def _replace(self, client: Client, ref: ConnectionRef, tell: Tell, until: datetime) -> None:
         connection = self.registry.get(parts_of(ref)[0])
