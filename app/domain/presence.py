@@ -87,7 +87,8 @@ class FollowChanges:
     The changes of one id come in their order, those of several ids in any. A
     change may come again, with those of its id that came after it, whatever
     had been done of them: no matter where it stopped, nothing is lost, and no
-    visit begins or ends for a second time.
+    visit begins or ends for a second time; where an item was changed in place,
+    its visit may be told of again, under the same id.
     """
 
     registry: ConnectionRegistry
