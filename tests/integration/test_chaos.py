@@ -26,7 +26,9 @@ def database() -> Iterator[Database]:
 
 
 def a_small_run(database: Database, *, stops: int = 0, flaw: str = "") -> Outcome:
-    options = Options(seed=4, lifecycles=200, workers=4, stops=stops, limit=timedelta(minutes=1), flaw=flaw)
+    workers = 4 if is_thorough() else 2
+    limit = timedelta(minutes=1)
+    options = Options(seed=4, lifecycles=200, workers=workers, stops=stops, limit=limit, flaw=flaw)
     return asyncio.run(run(options, database))
 
 

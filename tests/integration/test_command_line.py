@@ -1,4 +1,4 @@
-"""`python -m app` as its users run it: real processes, DynamoDB Local, a management API on loopback."""
+"""The command line on DynamoDB Local and a management API on loopback; as a process, where that matters."""
 
 import json
 import os
@@ -12,10 +12,14 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
+from typer.testing import CliRunner, Result
 
 from app.adapters.clock import SystemClock
 from app.adapters.dynamodb import DynamoDBConnectionRegistry
+from app.container import Container
 from app.domain.model import ConnectionId
+from app.entrypoints.command_line import cli
+from app.entrypoints.command_line.surroundings import Surroundings
 from tests.builders import a_connection
 from tests.dynamodb_local import REGION
 from tests.integration.management_api import ManagementApi, management_api, refusing
@@ -30,7 +34,7 @@ MINUTE = timedelta(minutes=1)
 
 
 class CommandLine:
-    """The commands as processes, and the list behind their back; what is added began a minute ago."""
+    """The commands, and the list behind their back; what is added began a minute ago."""
 
     def __init__(self, client: "DynamoDBClient", table: str, environ: dict[str, str]) -> None:
         self.registry = DynamoDBConnectionRegistry(client, table)
@@ -43,19 +47,12 @@ class CommandLine:
         for name in ids:
             self.registry.add(a_connection(**times | changes | {"id": ConnectionId(name)}))
 
-    def run(self, *arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [sys.executable, "-m", "app", *arguments],
-            cwd=ROOT,
-            env=self._environ | environ,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
+    def run(self, *arguments: str, **environ: str) -> Result:
+        surroundings = Surroundings(build=lambda settings: Container(settings=settings))
+        return CliRunner().invoke(cli, arguments, obj=surroundings, env=self._environ | environ)
 
     def start(self, *arguments: str, stdout: int) -> "subprocess.Popen[str]":
+        """A process of its own, as users have it: for signals and pipes."""
         return subprocess.Popen(
             [sys.executable, "-m", "app", *arguments],
             cwd=ROOT,
@@ -69,7 +66,7 @@ class CommandLine:
     def listed(self, *options: str) -> list[str]:
         """The ids that ``ls --json`` lists, sorted."""
         result = self.run("ls", "--json", *options)
-        assert (result.returncode, result.stderr) == (0, "")
+        assert (result.exit_code, result.stderr) == (0, "")
         return sorted(json.loads(line)["connectionId"] for line in result.stdout.splitlines())
 
 
@@ -147,7 +144,7 @@ def test_a_connection_is_closed_through_the_gateway(
 
     result = command_line.run("close", "--yes", "JKJcXeXAmPl3AbC=")
 
-    assert (result.returncode, result.stderr) == (0, "")
+    assert (result.exit_code, result.stderr) == (0, "")
     assert [(request.method, request.connection_id) for request in gateway.requests] == [
         ("DELETE", "JKJcXeXAmPl3AbC=")
     ]
@@ -159,7 +156,7 @@ def test_nothing_is_closed_where_nobody_can_be_asked(
 ) -> None:
     command_line.add("c-1")
 
-    assert command_line.run("close", "c-1").returncode == 1
+    assert command_line.run("close", "c-1").exit_code == 1
     assert gateway.requests == []
 
 
@@ -173,7 +170,7 @@ def test_a_sweep_removes_what_the_gateway_does_not_have(
     before = command_line.listed()
     real = command_line.run("sweep", SWEEP_SEGMENTS="3")
 
-    assert (dry.returncode, real.returncode) == (0, 0)
+    assert (dry.exit_code, real.exit_code) == (0, 0)
     assert dry.stdout == real.stdout
     assert before == ["alive", "gone"]
     assert command_line.listed() == ["alive"]
@@ -183,8 +180,8 @@ def test_what_is_past_its_time_can_be_closed(command_line: CommandLine) -> None:
     command_line.add("past-2-hours", connected_at=command_line.now - timedelta(hours=2))
 
     assert command_line.listed() == []
-    assert command_line.run("close", "--yes", "past-2-hours").returncode == 0
-    assert command_line.run("close", "--yes", "past-2-hours").returncode == 1
+    assert command_line.run("close", "--yes", "past-2-hours").exit_code == 0
+    assert command_line.run("close", "--yes", "past-2-hours").exit_code == 1
 
 
 def test_a_profile_may_say_where_the_table_is(
@@ -198,7 +195,7 @@ def test_a_profile_may_say_where_the_table_is(
 
     result = command_line.run("ls", "--json", **environ)
 
-    assert (result.returncode, result.stderr) == (0, "")
+    assert (result.exit_code, result.stderr) == (0, "")
     assert json.loads(result.stdout)["connectionId"] == "c-1"
 
 
@@ -208,7 +205,7 @@ def test_a_table_that_is_near_is_asked_without_a_proxy(command_line: CommandLine
 
     result = command_line.run("ls", "--json", HTTP_PROXY=nobody, HTTPS_PROXY=nobody)
 
-    assert (result.returncode, result.stderr) == (0, "")
+    assert (result.exit_code, result.stderr) == (0, "")
     assert json.loads(result.stdout)["connectionId"] == "c-1"
 
 
@@ -270,7 +267,7 @@ def test_what_the_user_can_mend_is_one_sentence(
 
     result = command_line.run("ls", **nothing | environ)
 
-    assert (result.returncode, result.stdout) == (1, "")
+    assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith(sentence)
     assert result.stderr.count("\n") == 1
 
@@ -286,5 +283,5 @@ def test_a_table_without_the_indexes_is_told(command_line: CommandLine, dynamodb
 
     result = command_line.run("--table", old_table, "ls", "--client", "wall-1")
 
-    assert result.returncode == 1
+    assert result.exit_code == 1
     assert "lacks an index for that" in result.stderr

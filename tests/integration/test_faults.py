@@ -29,6 +29,8 @@ from tests.integration.faulty_database import (
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
+STORES = ("dynamodb", "dynamodb-boto3")
+
 
 class App:
     """The routes as the environment sets them up, with two attempts."""
@@ -69,7 +71,7 @@ class App:
 type MakeApp = Callable[..., App]
 
 
-@pytest.fixture(params=["dynamodb", "dynamodb-boto3"])
+@pytest.fixture(params=STORES)
 def an_app(request: pytest.FixtureRequest) -> MakeApp:
     """Makes an App of each of the adapters, which fail alike."""
     return partial(App, request.param)
@@ -99,20 +101,22 @@ def said(caplog: pytest.LogCaptureFixture) -> tuple[object, object, object]:
     return facts["event"], facts["reason"], facts["write"]
 
 
-def test_a_stopped_database_refuses_the_handshake(an_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
-    with running_dynamodb_local() as endpoint:
+def test_a_stopped_database_refuses_the_handshake(caplog: pytest.LogCaptureFixture) -> None:
+    with running_dynamodb_local() as endpoint:  # one for both adapters: it takes seconds to start
         client = a_client(endpoint)
-        app = an_app(endpoint, create_table(client))
+        table = create_table(client)
         client.close()
-        assert app.connect() == 200
-    caplog.clear()
+        apps = [App(store, endpoint, table) for store in STORES]
+        assert [app.connect() for app in apps] == [200, 200]
 
-    with app.in_time():
-        assert app.disconnect() == 503
+    for app in apps:
+        caplog.clear()
+        with app.in_time():
+            assert app.disconnect() == 503
 
-    event, reason, _ = said(caplog)
-    assert event == "store.unavailable"
-    assert reason in {"EndpointConnectionError", "ConnectionClosedError"}
+        event, reason, _ = said(caplog)
+        assert event == "store.unavailable"
+        assert reason in {"EndpointConnectionError", "ConnectionClosedError"}
 
 
 def test_a_database_that_is_not_there_refuses_the_handshake(
