@@ -18,7 +18,7 @@ run: $(NEEDS_UV)  ## the same stack, until Ctrl-C, for a client of your own
 test: $(NEEDS_UV)  ## every lane that this machine can run
 	@# a folder of its own for the coverage's data: of two runs at once, each would take the other's
 	@data=$$(mktemp -d) && trap 'rm -rf "$$data"' EXIT && COVERAGE_FILE="$$data/coverage" \
-	$(RUN) pytest --numprocesses=auto --maxprocesses=4 --dist=loadgroup --cov --cov-report=term $(ARGS)
+	$(RUN) pytest --numprocesses=auto --dist=loadgroup --cov --cov-report=term $(ARGS)
 
 check: $(NEEDS_UV)  ## style, types, import contracts, the template, the locks
 	$(UV) lock --check --quiet

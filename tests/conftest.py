@@ -29,6 +29,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group(lane))
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than there are cores, since many tests wait; four at most, for each has a database."""
+    return min((os.process_cpu_count() or 1) + 1, 4)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def clean_environment() -> None:
     """Nothing of the user's settings, and credentials that open nothing, from the first test on.
