@@ -26,7 +26,7 @@ RUN cd dependencies/botocore \
     && rm -rf ../boto3/data ../boto3/examples \
     && rm -f ../dependency_injector/*.c
 
-# Amazon's own certificate authorities, from certifi's bundle: app/adapters/dynamodb_direct/trust.py says why.
+# Amazon's own certificate authorities, from certifi's bundle: app/adapters/dynamodb/direct/trust.py says why.
 RUN uv export --quiet --frozen --only-group image --no-emit-project --output-file tools.txt \
     && uv pip install --quiet --python python3 --target tools --require-hashes --requirements tools.txt \
     && python3 -c 'import re; \
@@ -43,7 +43,7 @@ RUN python3 -m compileall -q --invalidation-mode unchecked-hash \
         -s dependencies -p "${LAMBDA_TASK_ROOT}" dependencies \
     && chmod -R a=rX dependencies
 COPY app app
-RUN cp amazon_roots.pem app/adapters/dynamodb_direct/ \
+RUN cp amazon_roots.pem app/adapters/dynamodb/direct/ \
     && python3 -m compileall -q --invalidation-mode unchecked-hash -p "${LAMBDA_TASK_ROOT}" app \
     && chmod -R a=rX app
 

@@ -1,9 +1,9 @@
-"""`python -m app`: the command line, for the person on call."""
+"""`python -m app`: the command line."""
 
 import sys
 
 try:
-    from app.entrypoints.command_line import main
+    from app.cli import main
 except ModuleNotFoundError as missing:
     if (missing.name or "").partition(".")[0] not in {"rich", "typer"}:
         raise

@@ -1,25 +1,23 @@
-"""Every knob that the environment turns: its default, its check, the reason for its number."""
+"""The settings: every environment variable with its default, its check, and the reason for its number."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, NamedTuple, Self
+from socket import AF_INET6, inet_pton
+from typing import NamedTuple, Self
 
-from app.domain.model import MAX_ATTRIBUTES, MAX_NAME, REGION
-
-if TYPE_CHECKING:
-    from ipaddress import IPv4Network, IPv6Network
-
-    type Network = IPv4Network | IPv6Network
-
+from app.domain.model import MAX_ATTRIBUTES, MAX_NAME, REGION, Network
 
 LONGEST_STORE_CALL = timedelta(seconds=22)
-"""What one store call may take at worst.
+"""The longest allowed store call.
 
-The template's functions stop after 25 s and API Gateway gives up at 29 s
-(its integration time-out); the difference is for a cold start and the answer.
+The template's functions stop after 25 s, API Gateway's integration time-out is
+29 s; the difference is for a cold start and the answer.
 """
+
+STORES = ("dynamodb", "dynamodb-boto3", "memory")
+"""Where connections are kept: in DynamoDB through our transport or the SDK's, or in the process's memory."""
 
 # DynamoDB's developer guide, 'Naming rules'; an ARN goes wherever a name does
 _TABLE = re.compile(r"(?:arn:[a-z-]+:dynamodb:[a-z0-9-]+:[0-9]{12}:table/)?[A-Za-z0-9_.-]{3,255}")
@@ -27,22 +25,27 @@ _ENDPOINT = r"https?://(?:[A-Za-z0-9._-]+|\[(?P<ipv6>[0-9A-Fa-f:.]+)])(?::(?P<po
 _PATH = r"[!-~]*"  # of a URL, where anything else is percent-encoded
 _LAST_PORT = 65535
 _DIGITS = r"[0-9]{1,9}"
-_LONGEST_ROUND = timedelta(hours=2)  # of the sweep, through all segments
+_MAX_SWEEP_ROUND = timedelta(hours=2)  # through all segments
+_PURPOSES = {
+    "AWS_REGION": "it names the table's region; Lambda sets it.",
+    "CONNECTIONS_TABLE": "it names the DynamoDB table.",
+    "PRESENCE_TABLE": "it names the DynamoDB table of who is present.",
+}
 _SPECIFIED_PARAMETERS = frozenset({"clientId", "account", "region"})
 
 
 class InvalidSetting(ValueError):
-    """The environment can't be right; the text is a sentence that names the variable."""
+    """A variable that is missing or malformed; the text is a sentence that names it."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoreTimeouts:
-    """How long and how often the store is asked.
+    """Time-outs and attempts of a store call.
 
-    DynamoDB answers a single-item write in under 10 ms and a new TLS
-    connection takes some 100 ms on a small function: the defaults are ten
-    times that and more, so that they cut off what is broken, not what is slow.
-    Three attempts are the SDK's standard.
+    DynamoDB answers a single-item write in under 10 ms, and a new TLS
+    connection takes about 100 ms on a small function. The defaults are ten
+    times that, so that they stop what is broken and not what is slow. Three
+    attempts are the SDK's default.
     """
 
     connect: timedelta = timedelta(seconds=1)
@@ -51,27 +54,28 @@ class StoreTimeouts:
 
     @property
     def longest_call(self) -> timedelta:
-        """The worst case: every attempt times out, every pause between two is as long as it can be.
+        """The longest possible call: every attempt times out, with the longest pauses between them.
 
-        That is the SDK's: its standard mode pauses up to 1, 2, 4 ... 20 s after
-        throttling, and up to 5 s more where the service asks for it
-        (x-amz-retry-after). Our own adapter's pauses are shorter.
+        The pauses are the SDK's: its standard mode pauses up to 1, 2, 4 ... 20 s
+        after throttling, and up to 5 s more if the service asks for it
+        (x-amz-retry-after). The direct transport's are shorter.
         """
         pauses = sum(min(2**retry, 20) + 5 for retry in range(self.attempts - 1))
         return self.attempts * (self.connect + self.read) + timedelta(seconds=pauses)
 
 
 class SweepSettings(NamedTuple):
-    """How the list is swept.
+    """How the table is swept.
 
-    ``segments``: the parts of the table, of which each run sweeps one, in turn.
-    ``every``: how often it runs; the template's schedule. ``grace``: how young
-    a connection is not asked about; API Gateway gives a handshake up after
-    29 s, and until it is answered says of it what it says of a dead one.
-    ``rate``: questions per second; a tenth of what an account may put to the
-    gateway's API in all, messages to clients among it. ``concurrency``: questions at once.
+    ``segments``: parts of the table; each run sweeps one, in rotation.
+    ``every``: the interval of the runs, as in the template's schedule.
+    ``grace``: the age below which a connection is not probed. API Gateway ends
+    a pending handshake after 29 s, and until then answers as if it was gone.
+    ``rate``: probes per second, a tenth of an account's quota for the
+    management API, which messages to clients use, too. ``concurrency``:
+    concurrent probes.
 
-    A NamedTuple, since every function's start pays for its making, and a
+    A NamedTuple, since every cold start pays for the definition, and a
     dataclass takes six times as long.
     """
 
@@ -87,11 +91,10 @@ _SWEEP = SweepSettings()
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the environment says, checked.
+    """The checked settings.
 
-    ``table`` and ``region`` may be empty only where ``store`` is ``memory``;
-    the container knows which stores there are. ``presence_table`` is needed by
-    ``on_change`` alone.
+    ``table``, ``region`` and ``presence_table`` are empty if they are not set;
+    an adapter that needs one gets it through ``required``.
     """
 
     table: str = ""
@@ -99,7 +102,7 @@ class Settings:
     store: str = "dynamodb"
     lifetime: timedelta = timedelta(hours=24)
     attribute_names: tuple[str, ...] = ()
-    trusted_proxies: "tuple[Network, ...]" = ()
+    trusted_proxies: tuple[Network, ...] = ()
     dynamodb_endpoint: str | None = None
     store_timeouts: StoreTimeouts = StoreTimeouts()
     presence_table: str = ""
@@ -109,16 +112,16 @@ class Settings:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
-        """Read the settings; a variable that is absent or empty has its default.
+        """Read the settings. A variable that is absent or empty has its default.
 
         Raises:
-            InvalidSetting: a variable is missing or malformed.
+            InvalidSetting: a variable is malformed.
         """
-        store = environ.get("STORE") or "dynamodb"
+        store = _choice(environ, "STORE", STORES)
         return cls(
             store=store,
-            table="" if store == "memory" else _table(environ),
-            region="" if store == "memory" else _region(environ),
+            table=table_named(environ, "CONNECTIONS_TABLE"),
+            region=_region(environ),
             lifetime=timedelta(hours=_whole_number(environ, "TTL_HOURS", 24, most=24 * 366)),
             attribute_names=_attribute_names(environ),
             trusted_proxies=_trusted_proxies(environ),
@@ -126,20 +129,24 @@ class Settings:
             store_timeouts=_store_timeouts(environ),
             presence_table=table_named(environ, "PRESENCE_TABLE"),
             gateway_endpoint=_gateway_endpoint(environ),
-            replaces_duplicates=_replaces_duplicates(environ),
+            replaces_duplicates=_choice(environ, "DUPLICATES", ("keep", "replace")) == "replace",
             sweep=_sweep(environ),
         )
 
 
-def _table(environ: Mapping[str, str]) -> str:
-    table = table_named(environ, "CONNECTIONS_TABLE")
-    if not table:
-        raise InvalidSetting("CONNECTIONS_TABLE is missing: it names the DynamoDB table.")
-    return table
+def required(value: str, name: str) -> str:
+    """Return *value*, that of the variable *name*.
+
+    Raises:
+        InvalidSetting: it is empty.
+    """
+    if not value:
+        raise InvalidSetting(f"{name} is missing: {_PURPOSES[name]}")
+    return value
 
 
 def table_named(environ: Mapping[str, str], name: str) -> str:
-    """The table that *name* says in *environ*; empty where it says none.
+    """Return the table that the variable *name* names; empty if it is not set.
 
     Raises:
         InvalidSetting: no table can have that name.
@@ -151,10 +158,8 @@ def table_named(environ: Mapping[str, str], name: str) -> str:
 
 
 def _region(environ: Mapping[str, str]) -> str:
-    region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION")
-    if not region:
-        raise InvalidSetting("AWS_REGION is missing: it names the table's region; Lambda sets it.")
-    if not REGION.fullmatch(region):
+    region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or ""
+    if region and not REGION.fullmatch(region):
         raise InvalidSetting("AWS_REGION must be the name of an AWS region.")
     return region
 
@@ -170,13 +175,13 @@ def _attribute_names(environ: Mapping[str, str]) -> tuple[str, ...]:
     return names
 
 
-def _trusted_proxies(environ: Mapping[str, str]) -> "tuple[Network, ...]":
+def _trusted_proxies(environ: Mapping[str, str]) -> tuple[Network, ...]:
     proxies = _listed(environ, "TRUSTED_PROXIES")
     return tuple(_network(proxy) for proxy in proxies)
 
 
-def _network(cidr: str) -> "Network":
-    from ipaddress import IPv6Network, ip_network  # noqa: PLC0415 - most functions trust no proxy
+def _network(cidr: str) -> Network:
+    from ipaddress import IPv6Network, ip_network  # noqa: PLC0415 - 1 ms of a start, and few trust a proxy
 
     try:
         network = ip_network(cidr)
@@ -187,7 +192,7 @@ def _network(cidr: str) -> "Network":
             "TRUSTED_PROXIES must be networks like 10.0.0.0/8 or 2001:db8::/32, "
             f"separated by commas; {cidr!r} is none."
         ) from None
-    return network
+    return Network(network.network_address.packed, network.prefixlen)
 
 
 def _dynamodb_endpoint(environ: Mapping[str, str], store: str) -> str | None:
@@ -215,17 +220,15 @@ def _endpoint(name: str, value: str) -> str:
 
 
 def _is_ipv6(address: str) -> bool:
-    from ipaddress import IPv6Address  # noqa: PLC0415 - hardly an endpoint has one
-
     try:
-        IPv6Address(address)
-    except ValueError:
+        inet_pton(AF_INET6, address)
+    except OSError:
         return False
     return True
 
 
 def _gateway_endpoint(environ: Mapping[str, str]) -> str | None:
-    """The ``@connections`` API; it may have a path, as the API's stages do."""
+    """Return the URL of the management API; it may have a path, as the API's stages do."""
     for name in ("AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", "AWS_ENDPOINT_URL"):  # the SDK's, in its order
         if endpoint := environ.get(name):
             scheme, _, rest = endpoint.partition("://")
@@ -235,13 +238,6 @@ def _gateway_endpoint(environ: Mapping[str, str]) -> str | None:
                 raise InvalidSetting(f"{name} must have a path of ASCII characters without spaces.")
             return endpoint
     return None
-
-
-def _replaces_duplicates(environ: Mapping[str, str]) -> bool:
-    duplicates = environ.get("DUPLICATES") or "keep"
-    if duplicates not in ("keep", "replace"):
-        raise InvalidSetting("DUPLICATES must be keep or replace.")
-    return duplicates == "replace"
 
 
 def _sweep(environ: Mapping[str, str]) -> SweepSettings:
@@ -254,10 +250,10 @@ def _sweep(environ: Mapping[str, str]) -> SweepSettings:
         rate=_whole_number(environ, "SWEEP_RATE", default.rate, most=10_000),
         concurrency=_whole_number(environ, "SWEEP_CONCURRENCY", default.concurrency, most=256),
     )
-    if sweep.segments * sweep.every > _LONGEST_ROUND:
+    if sweep.segments * sweep.every > _MAX_SWEEP_ROUND:
         raise InvalidSetting(
             "SWEEP_SEGMENTS times SWEEP_EVERY_MINUTES must be at most 120: "
-            "no connection lasts longer, so a later question finds nobody out."
+            "no connection lasts longer, so a later probe finds nothing."
         )
     return sweep
 
@@ -276,6 +272,16 @@ def _store_timeouts(environ: Mapping[str, str]) -> StoreTimeouts:
             f"it must end within {LONGEST_STORE_CALL.total_seconds():g} s."
         )
     return timeouts
+
+
+def _choice(environ: Mapping[str, str], name: str, choices: tuple[str, ...]) -> str:
+    """Return the variable's value, by default the first of *choices*."""
+    value = environ.get(name) or choices[0]
+    if value not in choices:
+        two = len(choices) == 2  # noqa: PLR2004 - as a sentence has it
+        allowed = " or ".join(choices) if two else f"one of: {', '.join(choices)}"
+        raise InvalidSetting(f"{name} must be {allowed}.")
+    return value
 
 
 def _milliseconds(environ: Mapping[str, str], name: str, default: timedelta) -> timedelta:

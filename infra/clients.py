@@ -1,4 +1,4 @@
-"""WebSocket clients: how one comes, and how one goes whose network fails.
+"""WebSocket clients, and how one disconnects whose network fails.
 
 ``python -m infra.clients URL`` is a client in a process of its own, which can be killed.
 """
@@ -19,7 +19,7 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER, on, for 0 s
 
 
 def open_client(url: str, query: Mapping[str, str]) -> ClientConnection:
-    """A client whose handshake has been answered, for a ``with`` block; its end is a close frame.
+    """Return a connected client for a ``with`` block; at its end it sends a close frame.
 
     Raises:
         websockets.exceptions.InvalidStatus: its handshake was refused.
@@ -28,7 +28,7 @@ def open_client(url: str, query: Mapping[str, str]) -> ClientConnection:
 
 
 def drop(client: ClientConnection) -> None:
-    """End the TCP connection of *client* by a reset, with no close frame and no goodbye."""
+    """Reset the TCP connection of *client*, without a close frame."""
     client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
     client.close_socket()
     client.recv_events_thread.join()
@@ -36,7 +36,7 @@ def drop(client: ClientConnection) -> None:
 
 @contextmanager
 def client_process(url: str, query: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """The process of a client whose handshake has been answered; the end of the block kills it.
+    """Yield the process of a connected client; at the end of the block it is killed.
 
     Raises:
         ConnectionError: its handshake was refused.
@@ -49,7 +49,7 @@ def client_process(url: str, query: Mapping[str, str]) -> Iterator[subprocess.Po
         text=True,
     ) as process:
         try:
-            assert process.stdout  # noqa: S101 - it is what was asked for
+            assert process.stdout  # noqa: S101 - a pipe was asked for
             if not process.stdout.readline():
                 raise ConnectionError("The client in a process of its own was refused.")
             yield process
@@ -63,5 +63,5 @@ def _with_query(url: str, query: Mapping[str, str]) -> str:
 
 if __name__ == "__main__":
     with open_client(sys.argv[1], {}):
-        print("connected", flush=True)  # noqa: T201 - for whoever waits
+        print("connected", flush=True)  # noqa: T201 - the parent process waits for it
         sys.stdin.read()

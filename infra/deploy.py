@@ -28,10 +28,10 @@ _STACK = "switchboard"
 _BUCKET = "switchboard-source"
 _CODE = "app.zip"
 _TEMPLATE = "template.json"
-_THAT_ASK_THE_GATEWAY = ("SweepFunction", "ChangesFunction")
+_GATEWAY_CALLERS = ("SweepFunction", "ChangesFunction")
 
 GRACE = timedelta(seconds=2)
-"""How young a connection is not swept: 30 s by default, for which nobody would wait here."""
+"""The sweep's grace on the local stack, instead of 30 s: a demo is short."""
 
 type Template = dict[str, Any]
 
@@ -41,8 +41,7 @@ def deploy(
 ) -> dict[str, str]:
     """Create the template's stack on the emulator at *endpoint* and return its outputs.
 
-    What the functions need besides, their libraries and their log, is kept in
-    *directory*.
+    The functions' libraries and their log are in *directory*.
 
     Raises:
         LocalStackFailure: the stack could not be created.
@@ -51,7 +50,7 @@ def deploy(
     s3.put_object(Bucket=_BUCKET, Key=_CODE, Body=_source())
     template = _template()
     _run_from_source(template, libraries=_libraries(directory), log=functions_log(directory))
-    _ask_the_emulator(template, endpoint)
+    _use_the_emulator(template, endpoint)
     _watch_single_metrics(template)
     s3.put_object(Bucket=_BUCKET, Key=_TEMPLATE, Body=json.dumps(template))
     try:
@@ -72,23 +71,23 @@ def deploy(
 
 
 def functions_log(directory: Path) -> Path:
-    """Where the functions leave their log records, one JSON object a line."""
+    """Return the file of the functions' log records, one JSON object per line."""
     return directory / "functions.log"
 
 
 def _template() -> Template:
-    """The template, the short forms of CloudFormation's functions written out."""
+    """Return the template with the short forms of CloudFormation's functions written out."""
     text = (_HERE / "template.yaml").read_text()
-    # Through JSON and back: YAML's aliases become copies, and the versions that it takes for dates are text.
+    # Through JSON and back: YAML aliases become copies, and versions that look like dates become text.
     template: Template = json.loads(json.dumps(yaml_parse(text), default=str))
     return template
 
 
 def _run_from_source(template: Template, *, libraries: Path, log: Path) -> None:
-    """Make each function that is an image one that is Python, for an image would need Docker.
+    """Turn each image function into a Python function, since an image needs Docker.
 
-    Its handler is the command that it gives the image. All else about it
-    stays as it is: its role, its settings, what calls it.
+    The image's command becomes the handler. The role, the settings and the
+    triggers stay the same.
     """
     for resource in template["Resources"].values():
         properties = resource.get("Properties", {})
@@ -104,22 +103,22 @@ def _run_from_source(template: Template, *, libraries: Path, log: Path) -> None:
         variables |= {"PYTHONPATH": str(libraries), "FUNCTION_LOG": str(log)}
 
 
-def _ask_the_emulator(template: Template, endpoint: str) -> None:
-    """Make the functions that ask API Gateway ask the emulator's, and its scheduler send what it can."""
+def _use_the_emulator(template: Template, endpoint: str) -> None:
+    """Point the functions that call API Gateway at the emulator, and adapt the scheduler's input."""
     resources = template["Resources"]
-    for function in _THAT_ASK_THE_GATEWAY:
+    for function in _GATEWAY_CALLERS:
         resources[function]["Properties"]["Environment"]["Variables"] |= {
             "AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI": {
                 "Fn::Sub": f"{endpoint}{WEBSOCKETS}/${{WebSocketApi}}/${{StageName}}"
             },
             "SWEEP_GRACE_SECONDS": str(GRACE // timedelta(seconds=1)),
         }
-    # MiniStack hands <aws.scheduler.scheduled-time> on as it is; without it, a sweep goes by its own clock.
+    # MiniStack does not replace <aws.scheduler.scheduled-time>; without it, a sweep uses its own clock.
     resources["SweepSchedule"]["Properties"]["Target"]["Input"] = "{}"
 
 
 def _watch_single_metrics(template: Template) -> None:
-    """Make each alarm on an expression one on the first metric in it, for MiniStack knows no others."""
+    """Turn each alarm on an expression into one on its first metric: MiniStack has no expressions."""
     for resource in template["Resources"].values():
         properties = resource.get("Properties", {})
         if resource["Type"] != "AWS::CloudWatch::Alarm" or "Metrics" not in properties:
@@ -137,7 +136,7 @@ def _source() -> bytes:
 
 
 def _libraries(directory: Path) -> Path:
-    """The libraries of the image, by the same lock and no others, and what stands in for its runtime."""
+    """Install the image's libraries, from the same lock, and the stand-in for Lambda's logging."""
     libraries = directory / "libraries"
     requirements = directory / "requirements.txt"
     uv("export", "--quiet", "--locked", "--no-dev", "--output-file", str(requirements))
@@ -148,7 +147,7 @@ def _libraries(directory: Path) -> Path:
 
 
 def _why_it_failed(cloudformation: "CloudFormationClient") -> str:
-    """The resources that failed, the first cause first."""
+    """Return the resources that failed, the first cause first."""
     events = cloudformation.describe_stack_events(StackName=_STACK)["StackEvents"]
     reasons = [
         f"  {event['LogicalResourceId']}: {event.get('ResourceStatusReason', 'no reason given')}"

@@ -1,9 +1,9 @@
-"""MiniStack, an AWS emulator, as a process of its own.
+"""MiniStack, an AWS emulator, in a process of its own.
 
 A script with its own locked environment (`uv lock --script infra/emulator.py`):
-MiniStack pins a botocore of its own, which must not bind the one that the
-image ships. It ends when its standard input does, so that no emulator
-outlives whoever started it, however that one ended.
+MiniStack pins its own botocore, which must not bind the one in the image. It
+ends when its standard input closes, so that it never outlives the process that
+started it.
 """
 
 # /// script
@@ -22,8 +22,8 @@ import sys
 import threading
 from typing import Any
 
-MOST_CONNECTIONS = 10_000
-"""Whose time is kept; the oldest are forgotten, for nothing tells the end of a handshake that was refused."""
+MAX_CONNECTIONS = 10_000
+"""Whose time is kept; older ones are dropped, since a refused handshake has no end event."""
 
 
 def _end_with_standard_input() -> None:
@@ -32,16 +32,16 @@ def _end_with_standard_input() -> None:
 
 
 def keep_connected_at() -> None:
-    """Have a connection's events all carry the ``connectedAt`` of its ``$connect``, as API Gateway's do.
+    """Give all events of a connection the ``connectedAt`` of its ``$connect``, as API Gateway does.
 
-    MiniStack puts the event's own time there. By that, a ``$disconnect`` is of
-    a later connection than its ``$connect``: of another one that has its id.
+    MiniStack uses the event's own time. A ``$disconnect`` would then belong to
+    a later connection with the same id.
 
     Raises:
-        AttributeError: MiniStack has no such function any more.
+        AttributeError: MiniStack does not have this function any more.
     """
     gateway: Any = importlib.import_module("ministack.services.apigateway")
-    original = gateway._ws_request_context  # noqa: SLF001 - it has no public place for this
+    original = gateway._ws_request_context  # noqa: SLF001 - there is no public hook
     first: dict[str, int] = {}
 
     def request_context(*arguments: Any, **named: Any) -> dict[str, Any]:
@@ -50,11 +50,11 @@ def keep_connected_at() -> None:
         context["connectedAt"] = first.setdefault(connection, context["connectedAt"])
         if context["eventType"] == "DISCONNECT":
             del first[connection]
-        elif len(first) > MOST_CONNECTIONS:
+        elif len(first) > MAX_CONNECTIONS:
             del first[next(iter(first))]
         return context
 
-    gateway._ws_request_context = request_context  # noqa: SLF001
+    gateway._ws_request_context = request_context  # noqa: SLF001 - as above
 
 
 if __name__ == "__main__":

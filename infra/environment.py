@@ -1,4 +1,4 @@
-"""The environment of what runs on this machine alone: no AWS setting or file of the user's is read."""
+"""An environment without the user's AWS settings and files, for what runs on this machine alone."""
 
 import os
 from collections.abc import MutableMapping
@@ -12,7 +12,7 @@ _NO_FILES = {
 
 
 def forget_aws_settings(environ: MutableMapping[str, str]) -> None:
-    """Take the SDK's variables out of *environ*, and name no file that it could read instead."""
+    """Remove the SDK's variables from *environ*, and point it at empty files."""
     for name in [name for name in environ if name.startswith(("AWS_", "BOTO"))]:
         del environ[name]
     environ.update(_NO_FILES)

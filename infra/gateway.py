@@ -1,4 +1,4 @@
-"""The local API Gateway: whom it holds, and how it is kept from telling who left."""
+"""The local API Gateway: whether it has a connection, and how to lose ``$disconnect`` events."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ class LocalGateway:
     management: Any
 
     def holds(self, connection_id: str) -> bool:
-        """Whether the client is connected, by the ``@connections`` API."""
+        """Return whether the client is connected, by the ``@connections`` API."""
         try:
             self.management.get_connection(ConnectionId=connection_id)
         except ClientError as error:
@@ -35,10 +35,10 @@ class LocalGateway:
 
     @contextmanager
     def losing_disconnects(self) -> Iterator[None]:
-        """While the block lasts, the API has no route for ``$disconnect``: the function is not told who left.
+        """Remove the API's ``$disconnect`` route during a block, so that the function gets no event.
 
-        AWS loses one now and then. MiniStack loses none: it sees the end of
-        every TCP connection, and that of a killed process's too.
+        AWS may lose an event. MiniStack loses none: it sees the end of every TCP
+        connection, even that of a killed process.
         """
         routes = self.apis.get_routes(ApiId=self.api)["Items"]
         [route] = [route for route in routes if route["RouteKey"] == _DISCONNECT]

@@ -1,6 +1,6 @@
-"""Switchboard on this machine: its own template on MiniStack, with neither Docker nor an AWS account.
+"""Switchboard on this machine: its own template on MiniStack, without Docker and without an AWS account.
 
-python -m infra.local demo    clients come and go before your eyes, and every step is checked
+python -m infra.local demo    clients connect and disconnect, and the table is checked at each step
 python -m infra.local run     the stack stays up, with a live table of who is connected, until Ctrl-C
 """
 
@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import boto3
 from botocore.config import Config
 
+from app.cli import main as command_line
 from infra.demo import demo
 from infra.deploy import GRACE, WEBSOCKETS, deploy, functions_log
 from infra.environment import forget_aws_settings
@@ -27,35 +28,34 @@ from infra.gateway import LocalGateway
 from infra.process import ministack
 from infra.screen import Screen
 from infra.stack import LocalStack, LocalStackFailure, Record
-from infra.watch import watch
 
 UNLIKE_AWS = (
     "The functions run from app/, not from the image. Roles, settings and routes are the template's.",
-    "A handshake that the function refuses is answered 403, whatever the function's status.",
-    "$disconnect is told close code 1006, however a client leaves; none is ever lost.",
-    "The functions' log records go to a file; no access log, metric or alarm comes of a WebSocket.",
-    "No row expires by its ttl.",
-    "A change that the changes function reports as failed is not delivered again.",
-    "A batch on which that function raises comes again whole, never halved, and no attempts are counted.",
-    "The schedule sends no time of its own: a sweep knows its turn by its clock.",
-    "The alarm on questions without an answer watches their number, not their share.",
-    f"Who came less than {GRACE.total_seconds():.0f} s ago is not swept, instead of 30 s: a demo is short.",
+    "Every refused handshake is answered 403, whatever the function's status.",
+    "$disconnect always has close code 1006, and no event is lost.",
+    "The functions' log records go to a file. WebSockets have no access log, metrics or alarms.",
+    "No item expires by its ttl.",
+    "A stream record that the function returns as failed is not delivered again.",
+    "A batch on which that function raises is repeated whole, never halved, without a limit.",
+    "The schedule sends no time: a sweep takes its turn from its own clock.",
+    "The alarm on unanswered probes counts them, instead of their share.",
+    f"The sweep's grace is {GRACE.total_seconds():.0f} s instead of 30 s: a demo is short.",
 )
-"""Where MiniStack falls short. It takes every resource of the template, so none is left out."""
+"""How MiniStack differs. It takes every resource of the template, so none is left out."""
 
-_ROOT_USER = "test"  # MiniStack's, by name and by secret
+_ROOT_USER = "test"  # MiniStack's access key id and secret key
 _REGION = "us-east-1"
 
 
 @contextmanager
 def local_stack(say: Callable[[str], None] = lambda _: None) -> Iterator[LocalStack]:
-    """The whole stack while the block lasts; *say* is told what it is doing meanwhile.
+    """Run the whole stack during a block; *say* gets each step of the start.
 
-    All that it writes is in one temporary folder, which goes with it; after an
-    error the logs are kept in another.
+    Its files are in a temporary folder, which is deleted at the end. After an
+    error its logs are kept.
 
     Raises:
-        LocalStackFailure: it could not be had.
+        LocalStackFailure: it could not be started.
     """
     with TemporaryDirectory(prefix="switchboard-", ignore_cleanup_errors=True) as name:
         directory = Path(name)
@@ -88,7 +88,7 @@ def _deployed(endpoint: str, directory: Path, clients: ExitStack) -> LocalStack:
     )
     apis = session.client("apigatewayv2", **where)
 
-    def ask(function: str, event: Record) -> Record:
+    def invoke(function: str, event: Record) -> Record:
         name = outputs[f"{function}FunctionName"]
         answer = functions.invoke(FunctionName=name, Payload=json.dumps(event))
         response: Record = json.load(answer["Payload"])
@@ -101,7 +101,7 @@ def _deployed(endpoint: str, directory: Path, clients: ExitStack) -> LocalStack:
         gateway=LocalGateway(
             api, clients.enter_context(closing(apis)), clients.enter_context(closing(management))
         ),
-        ask=ask,
+        invoke=invoke,
         log=functions_log(directory),
         environment={
             "AWS_ENDPOINT_URL": endpoint,
@@ -115,7 +115,7 @@ def _deployed(endpoint: str, directory: Path, clients: ExitStack) -> LocalStack:
 
 
 def _what_the_logs_say(directory: Path) -> str:
-    """The last lines of the logs in *directory*, and where they are kept from now on."""
+    """Keep the logs in *directory*; return where, and their last lines."""
     kept = Path(mkdtemp(prefix="switchboard-logs-"))
     said = [f"The logs are in {kept}"]
     for log in sorted(directory.glob("*.log")):
@@ -124,8 +124,32 @@ def _what_the_logs_say(directory: Path) -> str:
     return "\n".join(said)
 
 
+def run(stack: LocalStack, screen: Screen) -> None:
+    """Show how to connect, and then who is connected, until Ctrl-C; it ends with ``SystemExit``."""
+    url = f"{stack.websocket_url}?clientId=me&account=123456789012&region=eu-central-1"
+    screen.say(f"It is up: {stack.websocket_url}")
+    screen.say("Connect from another terminal, or from a browser's console:")
+    screen.add(f"wscat -c '{url}'", f"websocat '{url}'", f"new WebSocket('{url}')")
+    screen.say("The command line, from another terminal:")
+    screen.add(*(f"export {name}={value}" for name, value in stack.environment.items()), "make cli ARGS=ls")
+    _add_differences(screen)
+    screen.say("Who is connected, until Ctrl-C:")
+    os.environ |= stack.environment
+    try:
+        command_line(["watch", "--every", "0.5"])
+    except SystemExit as end:
+        if end.code:
+            raise LocalStackFailure("The live table failed; its reason is above.") from end
+        raise
+
+
+def _add_differences(screen: Screen) -> None:
+    screen.say("Unlike on AWS:")
+    screen.add(*(f"- {difference}" for difference in UNLIKE_AWS))
+
+
 def main() -> None:
-    """Run the command that the arguments name; its exit status is the process's."""
+    """Run the command that the arguments name."""
     parser = argparse.ArgumentParser(
         prog="python -m infra.local",
         description=__doc__,
@@ -139,9 +163,11 @@ def main() -> None:
     screen = Screen()
     try:
         with local_stack(screen.say) as stack:
-            screen.say(f"It is up: {stack.websocket_url}")
-            screen.add("Unlike on AWS:", *(f"- {difference}" for difference in UNLIKE_AWS))
-            {"demo": demo, "run": watch}[command](stack, screen)
+            if command == "run":
+                run(stack, screen)
+            else:
+                demo(stack, screen)
+                _add_differences(screen)
     except LocalStackFailure as failure:
         sys.exit("\n".join([str(failure), *failure.__notes__]))
     except KeyboardInterrupt:

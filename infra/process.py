@@ -1,4 +1,4 @@
-"""MiniStack started and ended: on loopback, on a port of its own, with nothing of it left behind."""
+"""MiniStack as a process on loopback, on a port of its own; nothing of it is left behind."""
 
 import os
 import secrets
@@ -21,12 +21,12 @@ _SCRIPT = _HERE / "emulator.py"
 _HOST = "127.0.0.1"
 _READY_WITHIN = 30  # seconds; it takes about one
 _SERVER_PORTS = range(20_000, 32_768)
-_CLOCK = ("FAKETIME", "LD_PRELOAD", "DYLD_")  # faketime(1): rows that one clock writes, another has to read
+_CLOCK = ("FAKETIME", "LD_PRELOAD", "DYLD_")  # faketime(1): all processes must have one clock
 
 
 @contextmanager
 def ministack(directory: Path) -> Iterator[str]:
-    """Run MiniStack while the block lasts and yield its endpoint; its files and its log are in *directory*.
+    """Run MiniStack during a block and yield its endpoint; its files and its log are in *directory*.
 
     Raises:
         LocalStackFailure: it did not start.
@@ -46,20 +46,20 @@ def ministack(directory: Path) -> Iterator[str]:
         _wait_until_ready(process, port)
         yield f"http://{_HOST}:{port}"
     finally:
-        # It keeps nothing outside *directory*, so there is nothing that it should be given time to put away.
+        # It has nothing outside *directory*, so it needs no time to clean up.
         with suppress(ProcessLookupError):  # it ended by itself
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
 
 
 def find_uv() -> str | None:
-    """The uv that runs this, by the variable that it sets, else one on the path, or the checkout's own."""
+    """Return the uv that runs this process, else one on the path, or the checkout's own."""
     own = _HERE.parent / "build" / "uv" / "bin"
     return os.environ.get("UV") or shutil.which("uv") or shutil.which("uv", path=str(own))
 
 
 def uv(*arguments: str) -> str:
-    """What ``uv`` prints, run in the checkout: without the network where its cache has what it takes.
+    """Run ``uv`` in the checkout and return its output; without the network if its cache suffices.
 
     Raises:
         LocalStackFailure: there is no uv, or it failed.
@@ -80,17 +80,16 @@ def uv(*arguments: str) -> str:
 
 
 def _python() -> str:
-    """The interpreter of the script's locked environment, which is made if need be."""
+    """Return the interpreter of the script's locked environment, which is created if needed."""
     uv("sync", "--quiet", "--locked", "--python", sys.executable, "--script", str(_SCRIPT))
     return uv("python", "find", "--script", str(_SCRIPT)).strip()
 
 
 def free_port() -> int:
-    """A port of loopback that nobody has, for a server that can't choose one itself.
+    """Return a free port of loopback, for a server that can't choose one itself.
 
-    It is none of those that the system gives to clients (ip(7),
-    ``ip_local_port_range``): one of these may be taken again before the server
-    is up.
+    It is outside the system's range for clients (ip(7),
+    ``ip_local_port_range``), so no client takes it before the server is up.
     """
     while True:
         port = secrets.choice(_SERVER_PORTS)
@@ -99,7 +98,7 @@ def free_port() -> int:
 
 
 def _environment(port: int, directory: Path) -> dict[str, str]:
-    """Only the caller's path and clock: the rest may hold real credentials, proxies and endpoints."""
+    """Return MiniStack's environment: the caller's path and clock; no credentials, proxies or endpoints."""
     clock = {name: value for name, value in os.environ.items() if name.startswith(_CLOCK)}
     return clock | {
         "PATH": os.environ.get("PATH", os.defpath),

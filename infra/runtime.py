@@ -1,4 +1,4 @@
-"""What Lambda's runtime does for a function's logs and MiniStack's does not.
+"""JSON log records, which Lambda's runtime writes and MiniStack's does not.
 
 Each function's Python loads this at start, as ``sitecustomize``. Every log
 record becomes one line of JSON with the fields of its ``extra=``, as under

@@ -1,4 +1,4 @@
-"""Things to test with: whole by default, and only what a test is about is said in it."""
+"""Builders of test values: complete by default, so that a test states only what it is about."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,7 @@ from app.domain.model import (
 NOON = datetime(2126, 11, 21, 12, 0, 0, tzinfo=UTC)
 """The tests' time, a century ahead: DynamoDB Local deletes items whose ``ttl`` is past by the real clock.
 
-What is compared with the real clock is reckoned from ``SystemClock`` instead.
+A time that is compared with the real clock comes from ``SystemClock`` instead.
 """
 NOON_MS = int(NOON.timestamp()) * 1000
 """The same in epoch milliseconds."""
@@ -28,21 +28,8 @@ NEVER = datetime.max.replace(tzinfo=UTC)
 type Event = dict[str, Any]
 
 
-class FixedClock:
-    """Clock that stands still until it is told to move."""
-
-    def __init__(self, now: datetime = NOON) -> None:
-        self._now = now
-
-    def now(self) -> datetime:
-        return self._now
-
-    def advance(self, by: timedelta) -> None:
-        self._now += by
-
-
 class Invocation:
-    """Lambda's context of an invocation that has so long to go."""
+    """Lambda's context of an invocation with that time remaining."""
 
     def __init__(self, remaining: timedelta = timedelta(minutes=4)) -> None:
         self._remaining = remaining
@@ -80,7 +67,7 @@ def a_connection(**changes: Any) -> Connection:
 
 
 def a_bare_connection() -> Connection:
-    """One of which only what the specification asks for is known."""
+    """A connection with only the mandatory attributes."""
     return Connection(
         id=ConnectionId("c-1"),
         client_id=ClientId("unknown"),
@@ -93,7 +80,7 @@ def a_bare_connection() -> Connection:
 
 
 def an_event(name: str) -> Event:
-    """A full-size event of tests/events, fresh each time."""
+    """A full-size event of tests/events, a new copy each time."""
     event: Event = json.loads((Path(__file__).parent / "events" / f"{name}.json").read_text())
     return event
 

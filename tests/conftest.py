@@ -1,4 +1,4 @@
-"""What every lane shares: a clean environment, the lanes' summary, a DynamoDB Local."""
+"""Shared by all lanes: a clean environment, the summary of the lanes, a DynamoDB Local."""
 
 import os
 import signal
@@ -6,23 +6,23 @@ import signal
 import pytest
 
 import tests.thoroughness  # noqa: F401 - registers the profiles
-from tests.environment import forget_users_settings
+from tests.environment import clear_user_settings
 from tests.lanes import LANES, LaneSummary, lane_of
 
-pytest_plugins = ["tests.dynamodb_local"]
+pytest_plugins = ["tests.dynamodb_local", "tests.stores"]
 
 ONE_PROCESS = ("image", "stack")
-"""Lanes whose servers are costly to start: with several processes, all of such a lane runs in one."""
+"""Lanes with servers that are slow to start: each of these lanes runs in one process."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # A shell's background jobs ignore SIGINT, and so would every process that a test starts and interrupts.
+    # A shell's background jobs ignore SIGINT, and the processes that a test starts would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     config.pluginmanager.register(LaneSummary(config))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Cheap lanes first: what is simply wrong shows before anything is started."""
+    """Run cheap lanes first, so that a simple fault shows before any server starts."""
     items.sort(key=lambda item: LANES.index(lane_of(item.path)))
     for item in items:
         if (lane := lane_of(item.path)) in ONE_PROCESS:
@@ -30,15 +30,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One process more than there are cores, since many tests wait; four at most, for each has a database."""
+    """Return the cores plus one, since many tests wait; at most four, since each process has a database."""
     return min((os.process_cpu_count() or 1) + 1, 4)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def clean_environment() -> None:
-    """Nothing of the user's settings, and credentials that open nothing, from the first test on.
+    """Remove the user's settings and set invalid credentials, before the first test.
 
-    It is not done before: with several processes, the first one only starts
-    the others, which take the user's environment from it (``tests.environment.USERS``).
+    Not at the start of pytest: with several processes, the first one only starts
+    the others, which inherit the user's environment from it (``tests.environment.USERS``).
     """
-    forget_users_settings(os.environ)
+    clear_user_settings(os.environ)

@@ -1,4 +1,4 @@
-"""Waiting for something to come true, without a sleep that hopes."""
+"""Wait for a condition."""
 
 import time
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from datetime import timedelta
 
 
 def eventually(is_true: Callable[[], bool], *, within: timedelta = timedelta(seconds=10)) -> None:
-    """Look again and again until *is_true*.
+    """Check again and again until *is_true*.
 
     Raises:
         TimeoutError: it was not true *within* the time.
@@ -15,4 +15,4 @@ def eventually(is_true: Callable[[], bool], *, within: timedelta = timedelta(sec
     while not is_true():
         if time.monotonic() > deadline:
             raise TimeoutError(f"{is_true} was not true within {within}")
-        time.sleep(0.05)  # between two looks, not instead of one
+        time.sleep(0.05)  # between two checks

@@ -1,7 +1,7 @@
-"""The image, built and run as Lambda runs it: any user, a read-only file system, 128 MB of memory.
+"""The image, built and run as on Lambda: any user, a read-only file system, 128 MB of memory.
 
-The classic builder builds it here (testcontainers knows no other); `make image`
-builds it with whichever builder the machine prefers.
+Tests use Docker's classic builder, the only one that testcontainers supports;
+`make image` uses the machine's default builder.
 """
 
 import json
@@ -29,7 +29,7 @@ TASK_ROOT = "/var/task"
 
 type Record = dict[str, Any]
 
-# What Lambda itself sets: the environment where the template asks for JSON logs, limits and rights.
+# Lambda's own variables with the template's JSON logs; below, Lambda's limits and permissions.
 _ENVIRON_ON_LAMBDA = {
     "AWS_ACCESS_KEY_ID": ACCESS_KEY,
     "AWS_SECRET_ACCESS_KEY": ACCESS_KEY,
@@ -40,24 +40,24 @@ _ENVIRON_ON_LAMBDA = {
 _AS_ON_LAMBDA = {
     "read_only": True,
     "mem_limit": "128m",
-    "memswap_limit": "128m",  # the sum: no swap, which would hide that memory is short
+    "memswap_limit": "128m",  # memory and swap together: no swap
     "cap_drop": ["ALL"],
     "security_opt": ["no-new-privileges"],
 }
 _CHECKOUT = Path(__file__).parent.parent
-_SOME_USER = "993:990"  # Lambda's is one of its own; it owns nothing in the image
+_SOME_USER = "993:990"  # it owns no file in the image, like Lambda's user
 _INVOCATIONS = "/2015-03-31/functions/function/invocations"
 
 
 def base_image() -> str:
-    """The image that ours is built on: BASE_IMAGE where that is set, else what the Dockerfile says."""
+    """Return the name of the base image: BASE_IMAGE if it is set, else the Dockerfile's default."""
     default = re.search(r"^ARG BASE_IMAGE=(\S+)$", (_CHECKOUT / "Dockerfile").read_text(), re.MULTILINE)
     assert default, "the Dockerfile names no base image"
     return os.environ.get("BASE_IMAGE") or default[1]
 
 
 def built_image() -> str:
-    """Build the image and return its tag; it stays for the next build."""
+    """Build the image and return its tag; it is kept as a cache for the next build."""
     base = os.environ.get("BASE_IMAGE")
     image = DockerImage(
         path=_CHECKOUT,
@@ -70,7 +70,7 @@ def built_image() -> str:
         with image:
             return str(image)
     except BuildError as error:
-        error.add_note("".join(line.get("stream", "") for line in error.build_log))  # what the builder said
+        error.add_note("".join(line.get("stream", "") for line in error.build_log))  # the builder's output
         raise
 
 
@@ -81,7 +81,7 @@ class Function:
         self._container = container
 
     def __call__(self, event: Event) -> Any:
-        """Invoke it, and return what the handler answered."""
+        """Invoke it, and return the handler's answer."""
         emulator = HTTPConnection(
             self._container.get_container_host_ip(), self._container.get_exposed_port(8080), timeout=60
         )
@@ -92,11 +92,11 @@ class Function:
             emulator.close()
 
     def log(self) -> str:
-        """All that it has written so far, the emulator's own lines among it."""
+        """Return its output so far, the emulator's own lines included."""
         return "\n".join(stream.decode() for stream in self._container.get_logs())
 
     def record(self, event: str, connection_id: str) -> Record:
-        """The one record of *event* for a connection, once it is in the log: lines come after the answer."""
+        """Wait for the one log record of *event* for a connection; it may be later than the answer."""
         try:
             eventually(lambda: bool(self._records(event, connection_id)), within=timedelta(seconds=5))
         except TimeoutError as error:
@@ -116,13 +116,13 @@ class Function:
 def running_function(
     image: str, network: Network, *, command: str | None = None, **environ: str
 ) -> Iterator[Function]:
-    """A function of the image, by its *command* or by the image's own."""
+    """Run a function of the image, with *command* or the image's own."""
     container = (
         DockerContainer(image)
         .with_network(network)
         .with_envs(**_ENVIRON_ON_LAMBDA | environ)
         .with_kwargs(user=_SOME_USER, **_AS_ON_LAMBDA)
-        .waiting_for(HttpWaitStrategy(8080).for_status_code(404))  # the emulator, which has no such page
+        .waiting_for(HttpWaitStrategy(8080).for_status_code(404))  # the emulator answers 404 once it is up
     )
     if command is not None:
         container.with_command([command])
@@ -132,18 +132,18 @@ def running_function(
 
 @contextmanager
 def published(container: DockerContainer, port: int) -> Iterator[None]:
-    """Run *container* with its *port* on this machine's loopback alone."""
-    # docker-py takes an address with the port: without it, the whole network could reach the container
-    container.ports[f"{port}/tcp"] = ("127.0.0.1", None)  # type: ignore[assignment]
+    """Run *container* with its *port* published on loopback only."""
+    # with an address (docker-py): without one, the port is open to the whole network
+    container.ports[f"{port}/tcp"] = ("127.0.0.1", None)  # type: ignore[assignment]  # typed too narrowly
     with container:
         yield
 
 
 def python_in_image(image: str, code: str, *, user: str = _SOME_USER, **environ: str) -> str:
-    """What *code* prints in the image, without a network.
+    """Run *code* in the image, without a network, and return its output.
 
     Raises:
-        AssertionError: it failed.
+        AssertionError: the code failed.
     """
     with (
         DockerContainer(image)

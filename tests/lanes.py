@@ -1,4 +1,4 @@
-"""The test lanes, what each needs of the machine, and the summary that says what ran."""
+"""The test lanes, their requirements, and the summary of the lanes that ran."""
 
 import gc
 import os
@@ -18,22 +18,22 @@ from docker.errors import DockerException, ImageNotFound
 _ROOT = Path(__file__).parent.parent
 
 LANES = ("unit", "contract", "integration", "image", "stack", "architecture")
-"""One lane per folder below tests/, cheapest first."""
+"""The folders below tests/, one per lane, the cheapest first."""
 
-TAKES = "two to three minutes on two cores, and one or two more where there is Docker"
+_DURATION = "two to three minutes on two cores, and one or two more with Docker"
 
 REQUIRED = "REQUIRE_LANES"
-"""With this variable set, a test that can't run fails instead of being left out; CI sets it."""
+"""With this variable set, a test that can't run fails instead of being skipped; CI sets it."""
 
 
 @cache
 def docker_is_missing() -> str | None:
-    """Why no container can be run here; ``None`` where one can."""
-    # docker-py leaves the socket open on which no engine answered.
+    """Return why no container can run here; ``None`` if one can."""
+    # docker-py does not close its socket if no engine answers.
     with warnings.catch_warnings(action="ignore", category=ResourceWarning):
-        is_there = _docker_answers()
+        answers = _docker_answers()
         gc.collect()
-    return None if is_there else "no Docker engine answers"
+    return None if answers else "no Docker engine answers"
 
 
 def _docker_answers() -> bool:
@@ -46,7 +46,7 @@ def _docker_answers() -> bool:
 
 @cache
 def image_is_missing(name: str) -> str | None:
-    """Why no container of the image *name* can be run here; ``None`` where one can, and it is pulled."""
+    """Pull the image *name* if needed; return why no container of it can run here, ``None`` if one can."""
     if why := docker_is_missing():
         return why
     try:
@@ -61,20 +61,20 @@ def image_is_missing(name: str) -> str | None:
 
 
 def missing_commands(*names: str) -> str | None:
-    """Which of the commands *names* this machine lacks; ``None`` where it has them all."""
+    """Return a text that names the missing ones of the commands *names*; ``None`` if there are none."""
     missing = [name for name in names if shutil.which(name) is None]
     return f"no {' and no '.join(missing)} on this machine" if missing else None
 
 
 def leave_out(why: str) -> NoReturn:
-    """End the test here: *why* this machine can't run its lane."""
+    """Skip the test because of *why*; fail it if REQUIRE_LANES is set."""
     if os.environ.get(REQUIRED):
         pytest.fail(f"{why}, and {REQUIRED} is set", pytrace=False)
     pytest.skip(why)
 
 
 class LaneSummary:
-    """A pytest plugin: what will be left out, and at the end one line per lane with what was, and why."""
+    """A pytest plugin: names the lanes that can't run, and at the end reports every lane's outcomes."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
@@ -88,7 +88,7 @@ class LaneSummary:
             if no_java := missing_commands("java", "npm"):
                 left_out.append(f"all that wants DynamoDB Local ({no_docker}, and {no_java})")
         return [
-            f"lanes: {', '.join(LANES)}; all of them take {TAKES}",
+            f"lanes: {', '.join(LANES)}; all of them take {_DURATION}",
             f"left out: {'; '.join(left_out) or 'nothing'}",
         ]
 
@@ -101,7 +101,7 @@ class LaneSummary:
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_runtestloop(self) -> Generator[None, bool, bool]:
-        """Before pytest-cov judges the coverage: what was left out can't have covered anything."""
+        """Lower the coverage goal if tests were left out, before pytest-cov checks it."""
         ran = yield
         coverage = self._config.pluginmanager.getplugin("_cov")
         if coverage is not None and self._is_anything_left_out():
@@ -112,8 +112,8 @@ class LaneSummary:
         terminalreporter.section("lanes")
         for lane in LANES:
             outcomes = self._outcomes[lane]
-            told = ", ".join(f"{number} {outcome}" for outcome, number in sorted(outcomes.items()))
-            terminalreporter.line(f"{lane:<13} {told or 'not asked for'}")
+            counts = ", ".join(f"{number} {outcome}" for outcome, number in sorted(outcomes.items()))
+            terminalreporter.line(f"{lane:<13} {counts or 'not selected'}")
             for reason in sorted(self._reasons[lane]):
                 terminalreporter.line(f"{'':<13} LEFT OUT: {reason}", yellow=True, bold=True)
         if self._is_anything_left_out():
@@ -124,6 +124,6 @@ class LaneSummary:
 
 
 def lane_of(path: Path) -> str:
-    """The lane that the test file *path* belongs to."""
+    """Return the lane of the test file *path*."""
     below_tests = path.relative_to(Path(__file__).parent).parts
     return below_tests[0] if below_tests[0] in LANES else "unit"

@@ -1,14 +1,14 @@
-"""Run a server that listens on every interface so that only this machine's loopback reaches it.
+"""Confine a server that listens on every interface, so that only loopback reaches it.
 
     python tests/loopback.py PORT INNER_PORT COMMAND...
 
 The server runs in a network namespace of its own (Linux: network_namespaces(7)),
-which has nothing but a loopback interface. This process forwards PORT on
-127.0.0.1 to INNER_PORT in there. It ends when the server does, and ends the
-server on SIGTERM or when its standard input closes, so that no server outlives
-whoever started it.
+which has only a loopback interface. This process forwards PORT on 127.0.0.1 to
+INNER_PORT in the namespace. It ends when the server ends. It ends the server on
+SIGTERM or when its standard input closes, so that the server does not outlive
+the process that started it.
 
-The exit status is 75 (EX_TEMPFAIL) where no namespace can be had.
+The exit status is 75 (EX_TEMPFAIL) if no namespace can be created.
 """
 
 import fcntl
@@ -26,14 +26,12 @@ NO_NAMESPACE = 75
 
 _SIOCSIFFLAGS = 0x8914  # netdevice(7)
 _IFF_UP = 1
-_ENDS = {signal.SIGTERM, signal.SIGCHLD}  # somebody ends it, or the server has ended
+_ENDS = {signal.SIGTERM, signal.SIGCHLD}  # a request to end, or the server has ended
 
 
 def main() -> int:
     port, inner_port, *command = sys.argv[1:]
-    signal.pthread_sigmask(
-        signal.SIG_BLOCK, _ENDS
-    )  # they wait until they are asked for, however early they come
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)  # they stay pending until sigwait, however early
     with socket.create_server(("127.0.0.1", int(port)), backlog=128) as listener:
         try:
             enter_network_namespace()
@@ -42,7 +40,7 @@ def main() -> int:
         with subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
-            preexec_fn=_take_signals,  # noqa: PLW1509 - there is no other thread yet
+            preexec_fn=_unblock_signals,  # noqa: PLW1509 - there is no other thread yet
         ) as server:
             threading.Thread(target=_end_with_standard_input, daemon=True).start()
             threading.Thread(target=_forward, args=(listener, int(inner_port)), daemon=True).start()
@@ -52,9 +50,9 @@ def main() -> int:
 
 
 def enter_network_namespace() -> None:
-    """Move this process, and what it starts, into a new network namespace; what is open stays where it is.
+    """Move this process and its future children into a new network namespace; open sockets stay outside.
 
-    A user namespace lets it without root, under the same user and group ids.
+    A user namespace with the same user and group ids makes this possible without root.
 
     Raises:
         OSError: it is not allowed here.
@@ -69,7 +67,7 @@ def enter_network_namespace() -> None:
         fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", _IFF_UP))
 
 
-def _take_signals() -> None:
+def _unblock_signals() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDS)
 
 
@@ -96,7 +94,7 @@ def _connect(client: socket.socket, port: int) -> None:
 
 
 def _copy(source: socket.socket, sink: socket.socket) -> None:
-    with suppress(OSError):  # either side may end it
+    with suppress(OSError):  # either side may close the connection
         while data := source.recv(65536):
             sink.sendall(data)
     with suppress(OSError):

@@ -1,4 +1,4 @@
-"""A TCP peer that does as it is told: what an adapter may meet behind an address."""
+"""A scripted TCP server, for answers and faults that a real server does not produce on demand."""
 
 import socket
 import threading
@@ -10,7 +10,7 @@ type Talk = Callable[[socket.socket], None]
 
 
 class Peer:
-    """Where it listens, and how many connections it has taken so far."""
+    """The peer's address, and the number of connections that it has accepted."""
 
     host = "127.0.0.1"
 
@@ -21,13 +21,13 @@ class Peer:
 
 @contextmanager
 def peer(*talks: Talk, tls: SSLContext | None = None) -> Iterator[Peer]:
-    """A peer that has the *talks*, one per connection, the last one with all further ones.
+    """Run a peer with one of *talks* per connection, the last one for all further connections.
 
-    A talk gets the connected socket, which is closed when it returns, or when
+    A talk gets the connected socket, which is closed when it returns or when
     the peer ends.
     """
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        told = Peer(listener.getsockname()[1])
+        state = Peer(listener.getsockname()[1])
 
         def serve() -> None:
             while True:
@@ -35,14 +35,14 @@ def peer(*talks: Talk, tls: SSLContext | None = None) -> Iterator[Peer]:
                 if ending.is_set():
                     connection.close()
                     return
-                talk = talks[min(told.connections, len(talks) - 1)]
-                told.connections += 1
-                thread = threading.Thread(target=have, args=(talk, connection))
+                talk = talks[min(state.connections, len(talks) - 1)]
+                state.connections += 1
+                thread = threading.Thread(target=handle, args=(talk, connection))
                 thread.start()
                 threads.append(thread)
 
-        def have(talk: Talk, connection: socket.socket) -> None:
-            with suppress(OSError):  # the other side may have gone; the tests look at that side
+        def handle(talk: Talk, connection: socket.socket) -> None:
+            with suppress(OSError):  # the client may have closed it; tests assert on the client
                 connection.settimeout(10)
                 with connection if tls is None else tls.wrap_socket(connection, server_side=True) as ready:
                     connections.append(ready)
@@ -53,10 +53,10 @@ def peer(*talks: Talk, tls: SSLContext | None = None) -> Iterator[Peer]:
         threads = [threading.Thread(target=serve)]
         threads[0].start()
         try:
-            yield told
+            yield state
         finally:
             ending.set()
-            socket.create_connection((told.host, told.port)).close()  # wakes the accept
+            socket.create_connection((state.host, state.port)).close()  # wakes the accept
             threads[0].join()
             for connection in connections:
                 with suppress(OSError):  # it may have ended already
@@ -66,7 +66,7 @@ def peer(*talks: Talk, tls: SSLContext | None = None) -> Iterator[Peer]:
 
 
 def request_from(connection: socket.socket) -> bytes:
-    """The next whole request; nothing once the other side has closed."""
+    """Return the next whole request; empty if the client has closed the connection."""
     data = bytearray()
     while b"\r\n\r\n" not in data:
         received = connection.recv(65536)
@@ -81,7 +81,7 @@ def request_from(connection: socket.socket) -> bytes:
 
 
 def saying(*answers: bytes) -> Talk:
-    """Give one of *answers* to each request, then close."""
+    """Return a talk that answers each request with the next of *answers*, then closes."""
 
     def talk(connection: socket.socket) -> None:
         for answer in answers:
@@ -93,7 +93,7 @@ def saying(*answers: bytes) -> Talk:
 
 
 def always_saying(answer: bytes) -> Talk:
-    """Give *answer* to each request until the other side closes."""
+    """Return a talk that answers each request with *answer* until the client closes."""
 
     def talk(connection: socket.socket) -> None:
         while request_from(connection):
@@ -103,6 +103,6 @@ def always_saying(answer: bytes) -> Talk:
 
 
 def silent(connection: socket.socket) -> None:
-    """Take whatever comes and say nothing until the other side closes."""
+    """Read and do not answer, until the client closes."""
     while connection.recv(65536):
         pass

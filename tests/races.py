@@ -1,77 +1,59 @@
-"""A table with its stream, for tests that put events into every order: what is written is told, in order."""
+"""A table with its stream, for tests that put events into every order."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import pytest
 
-from app.adapters.dynamodb import DynamoDBConnectionRegistry
-from app.adapters.memory_presence import MemoryPresenceStore
-from app.domain.model import Connection, ConnectionId, Removed
-from app.domain.ports import ConnectionRegistry, ConnectionStore, Gateway
-from app.domain.presence import FollowChanges
+from app.adapters.memory import MemoryPresenceStore
+from app.adapters.threads import SteadyRate, ThreadWorkers
+from app.domain.model import Connection, ConnectionId, Entry, Removed, Tombstone
+from app.domain.operations import EvictConnection
+from app.domain.ports import Gateway
 from app.domain.sweep import Report, SweepConnections
-from app.domain.upkeep import Change, Entry, Page, Selection
-from tests.builders import NEVER, FixedClock
-from tests.stores import REGISTRIES, a_direct_store, a_registry
+from app.domain.tracking import Change, TrackPresence
+from tests import stores
+from tests.builders import NEVER
+from tests.fakes import FixedClock, RecordingPublisher
+from tests.stores import Storage, a_storage
 
 GRACE = timedelta(seconds=30)
 
 
 @dataclass
-class ToldTable:
-    """ConnectionRegistry that notes, as DynamoDB's stream does, what each write changed.
+class StreamedTable(Storage):
+    """Storage that records what each write changed, as DynamoDB's stream does."""
 
-    ``store`` is what the handshakes use, ``registry`` the rest; both are the
-    same table.
-    """
-
-    store: ConnectionStore
-    registry: ConnectionRegistry
     changes: deque[Change] = field(default_factory=deque)
 
     def add(self, connection: Connection) -> Connection:
-        return self._told(connection.id, lambda: self.store.add(connection))
+        return self._recorded(connection.id, lambda: self.store.add(connection))
 
     def remove(self, connection_id: ConnectionId, connected_at: datetime | None) -> Removed:
-        return self._told(connection_id, lambda: self.store.remove(connection_id, connected_at))
+        return self._recorded(connection_id, lambda: self.store.remove(connection_id, connected_at))
 
-    def mark_closed(
-        self, connection_id: ConnectionId, *, connected_at: datetime, closed_at: datetime, until: datetime
-    ) -> Removed:
-        return self._told(
-            connection_id,
-            lambda: self.store.mark_closed(
-                connection_id, connected_at=connected_at, closed_at=closed_at, until=until
-            ),
-        )
+    def tombstone(self, tombstone: Tombstone) -> Removed:
+        return self._recorded(tombstone.connection_id, lambda: self.store.tombstone(tombstone))
 
-    def forget(self, entry: Entry) -> bool:
-        return self._told(_id_of(entry), lambda: self.registry.forget(entry))
+    def delete_exact(self, entry: Entry) -> bool:
+        return self._recorded(_id_of(entry), lambda: self.table.delete_exact(entry))
 
     def expire(self, entry: Entry) -> None:
-        """What DynamoDB does to a row whose ``ttl`` is past, sooner or later."""
-        self._told(_id_of(entry), lambda: self.registry.forget(entry), expired=True)
-
-    def get(self, connection_id: ConnectionId) -> Connection | None:
-        return self.store.get(connection_id)
-
-    def segment(self, number: int, of: int) -> Iterator[Entry]:
-        return self.registry.segment(number, of)
-
-    def page(self, selection: Selection, after: str | None = None) -> Page:
-        return self.registry.page(selection, after)
+        """Delete *entry* as DynamoDB does some time after its ``ttl``."""
+        self._recorded(_id_of(entry), lambda: self.table.delete_exact(entry), expired=True)
 
     def entries(self) -> list[Entry]:
-        return list(self.registry.segment(0, of=1))
+        return list(self.table.scan(0, of=1))
 
     def connections(self) -> set[ConnectionId]:
         return {entry.id for entry in self.entries() if isinstance(entry, Connection)}
 
-    def _told[T](self, connection_id: ConnectionId, write: Callable[[], T], *, expired: bool = False) -> T:
+    def _recorded[T](
+        self, connection_id: ConnectionId, write: Callable[[], T], *, expired: bool = False
+    ) -> T:
         before = self._entry(connection_id)
         try:
             return write()
@@ -81,52 +63,55 @@ class ToldTable:
                 self.changes.append(Change(before, after, expired=expired))
 
     def _entry(self, connection_id: ConnectionId) -> Entry | None:
-        if connection := self.registry.get(connection_id):
+        if connection := self.table.get(connection_id):
             return connection
         return next((entry for entry in self.entries() if _id_of(entry) == connection_id), None)
 
 
-STORES = (*REGISTRIES, "direct-dynamodb-local")
+STORES = tuple(name for name in stores.STORES if name != "direct-moto")
+"""All adapters; of the direct transport, one database is enough for so many orders."""
 
 
 @contextmanager
-def a_told_table(store: str, request: pytest.FixtureRequest) -> Iterator[ToldTable]:
-    """An empty table, written by the *store* of that name."""
-    if store in REGISTRIES:
-        with a_registry(store, request) as registry:
-            yield ToldTable(registry, registry)
-        return
-    name = request.getfixturevalue("table")
-    with closing(a_direct_store(request.getfixturevalue("dynamodb_local"), name)) as direct:
-        yield ToldTable(direct, DynamoDBConnectionRegistry(request.getfixturevalue("dynamodb"), name))
+def a_streamed_table(store: str, request: pytest.FixtureRequest) -> Iterator[StreamedTable]:
+    """Yield an empty table with its stream, on the adapter of that name."""
+    with a_storage(store, request) as storage:
+        yield StreamedTable(storage.store, storage.table)
 
 
 @dataclass
-class Upkeep:
-    """What keeps *table* right besides the handshakes themselves: its stream's function, and the sweep."""
+class Operations:
+    """The stream's function and the sweep, on *table*."""
 
-    table: ToldTable
+    table: StreamedTable
     gateway: Gateway
     clock: FixedClock
 
     def __post_init__(self) -> None:
-        presence = MemoryPresenceStore()
-        self._follow = FollowChanges(self.table, presence, self.gateway, self.clock, GRACE)
+        workers = ThreadWorkers(1)
+        self._track = TrackPresence(
+            self.table,
+            MemoryPresenceStore(),
+            RecordingPublisher(),
+            EvictConnection(self.table, self.gateway, self.clock, GRACE),
+            self.clock,
+            workers,
+        )
         self._sweep = SweepConnections(
-            self.table, self.gateway, self.clock, GRACE, concurrency=1, pace=lambda: None
+            self.table, self.gateway, self.clock, SteadyRate(10**9), workers, GRACE
         )
 
-    def follow(self, most: int) -> None:
-        """Have the stream's function follow the oldest changes, *most* of them at most."""
+    def track(self, most: int) -> None:
+        """Have the stream's function process the oldest changes, *most* of them at most."""
         for _ in range(most):
             if not self.table.changes:
                 return
-            self._follow(self.table.changes[0], lambda _: None, until=NEVER)
+            self._track(self.table.changes[0], until=NEVER)
             self.table.changes.popleft()
 
-    def follow_all(self) -> None:
+    def track_all(self) -> None:
         while self.table.changes:
-            self.follow(1)
+            self.track(1)
 
     def sweep(self) -> Report:
         return self._sweep(segment=0, of=1, until=self.clock.now() + timedelta(hours=1))

@@ -1,4 +1,4 @@
-"""A handler of HTTP requests served on loopback, one thread per connection."""
+"""An HTTP server on loopback, one thread per connection."""
 
 import threading
 from collections.abc import Iterator
@@ -7,13 +7,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class _Server(ThreadingHTTPServer):
-    daemon_threads = True  # those whose client keeps its connection open don't end
+    daemon_threads = True  # a thread does not end while its client keeps the connection open
     request_queue_size = 128  # many threads may connect at once; the default is 5
 
 
 @contextmanager
 def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    """Serve until the block ends, at the URL that is yielded (``http://127.0.0.1:PORT``)."""
+    """Serve *handler* until the block ends, at the URL that is yielded (``http://127.0.0.1:PORT``)."""
     with _Server(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()

@@ -1,8 +1,9 @@
-"""The storage adapters, each on a table of its own."""
+"""The storage adapters under test, each on a new table."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import timedelta
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -10,45 +11,99 @@ import pytest
 from moto import mock_aws
 from moto.server import ThreadedMotoServer
 
-from app.adapters.dynamodb import DynamoDBConnectionRegistry
-from app.adapters.dynamodb_direct import direct_store
-from app.adapters.dynamodb_direct.store import DirectDynamoDBConnectionStore
-from app.adapters.memory import MemoryConnectionStore
-from app.domain.ports import ConnectionRegistry
+from app.adapters.dynamodb.direct import direct_transport
+from app.adapters.dynamodb.direct.transport import DirectTransport
+from app.adapters.dynamodb.sdk import SdkTransport
+from app.adapters.dynamodb.store import DynamoDBConnectionStore
+from app.adapters.dynamodb.table import DynamoDBConnectionTable
+from app.adapters.memory import MemoryConnectionTable
+from app.domain.model import Connection, ConnectionId, Entry, Removed, Tombstone
+from app.domain.ports import ConnectionStore, ConnectionTable
+from app.domain.selection import Page, Selection
 from tests.dynamodb_local import REGION, a_client, create_table
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-REGISTRIES = ("memory", "boto3-moto", "boto3-dynamodb-local")
+    from app.adapters.dynamodb.transport import Transport
+
+TABLES = ("memory", "sdk-moto", "sdk-dynamodb-local")
+"""The thread-safe adapters. moto is a second implementation of conditional writes."""
+
+STORES = (*TABLES, "direct-moto", "direct-dynamodb-local")
+"""These, and the direct transport, which is not thread-safe."""
+
+
+@dataclass
+class Storage:
+    """ConnectionStore and ConnectionTable on the same table."""
+
+    store: ConnectionStore
+    table: ConnectionTable
+
+    def add(self, connection: Connection) -> Connection:
+        return self.store.add(connection)
+
+    def remove(self, connection_id: ConnectionId, connected_at: datetime | None) -> Removed:
+        return self.store.remove(connection_id, connected_at)
+
+    def tombstone(self, tombstone: Tombstone) -> Removed:
+        return self.store.tombstone(tombstone)
+
+    def get(self, connection_id: ConnectionId) -> Connection | None:
+        return self.table.get(connection_id)
+
+    def scan(self, segment: int, of: int) -> Iterator[Entry]:
+        return self.table.scan(segment, of)
+
+    def page(self, selection: Selection, after: str | None = None) -> Page:
+        return self.table.page(selection, after)
+
+    def delete_exact(self, entry: Entry) -> bool:
+        return self.table.delete_exact(entry)
 
 
 @contextmanager
-def a_registry(
-    name: str, request: pytest.FixtureRequest, page_size: int = 100
-) -> Iterator[ConnectionRegistry]:
-    """The registry of that *name*, empty."""
+def a_storage(name: str, request: pytest.FixtureRequest, page_size: int = 100) -> Iterator[Storage]:
+    """Yield the adapter of that *name*, on an empty table."""
     match name:
         case "memory":
-            yield MemoryConnectionStore(page_size=page_size)
-        case "boto3-moto":
+            memory = MemoryConnectionTable(page_size=page_size)
+            yield Storage(memory, memory)
+        case "sdk-moto":
             with mock_aws():
                 client = moto_client()
-                yield DynamoDBConnectionRegistry(client, create_table(client), page_size=page_size)
+                yield on_dynamodb(SdkTransport(client), create_table(client), page_size)
+        case "sdk-dynamodb-local":
+            transport = SdkTransport(request.getfixturevalue("dynamodb"))
+            yield on_dynamodb(transport, request.getfixturevalue("table_name"), page_size)
+        case "direct-moto":
+            client = request.getfixturevalue("moto")
+            with closing(a_direct_transport(client.meta.endpoint_url)) as direct:
+                yield on_dynamodb(direct, create_table(client), page_size)
+        case "direct-dynamodb-local":
+            with closing(a_direct_transport(request.getfixturevalue("dynamodb_local"))) as direct:
+                yield on_dynamodb(direct, request.getfixturevalue("table_name"), page_size)
         case _:
-            client = request.getfixturevalue("dynamodb")
-            yield DynamoDBConnectionRegistry(client, request.getfixturevalue("table"), page_size=page_size)
+            pytest.fail(f"there is no adapter {name}")
+
+
+def on_dynamodb(transport: "Transport", table_name: str, page_size: int = 100) -> Storage:
+    """Return both adapters over one *transport*."""
+    return Storage(
+        DynamoDBConnectionStore(transport, table_name),
+        DynamoDBConnectionTable(transport, table_name, page_size=page_size),
+    )
 
 
 @cache
 def moto_client() -> "DynamoDBClient":
-    """A client of whatever moto mocks at the time; to make one takes longer than most tests do."""
+    """Return a client for any ``mock_aws`` block; it is cached since creating one is slow."""
     return a_client(None)
 
 
-def a_direct_store(endpoint: str, table: str) -> DirectDynamoDBConnectionStore:
-    return direct_store(
-        table=table,
+def a_direct_transport(endpoint: str) -> DirectTransport:
+    return direct_transport(
         region=REGION,
         endpoint=endpoint,
         connect_timeout=timedelta(seconds=2),
@@ -57,13 +112,14 @@ def a_direct_store(endpoint: str, table: str) -> DirectDynamoDBConnectionStore:
     )
 
 
-@contextmanager
-def moto_server() -> Iterator[str]:
-    """Moto over HTTP, for its own patches don't reach an adapter without botocore; its endpoint URL."""
+@pytest.fixture(scope="session")
+def moto() -> "Iterator[DynamoDBClient]":
+    """A client of moto's HTTP server, for adapters that do not use botocore."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:
         host, port = server.get_host_and_port()
-        yield f"http://{host}:{port}"
+        with closing(a_client(f"http://{host}:{port}")) as client:
+            yield client
     finally:
         server.stop()

@@ -1,4 +1,4 @@
-"""infra/template.yaml as tests read it: as written, after the SAM transform, and its tables for boto3."""
+"""infra/template.yaml for tests: as written, after the SAM transform, and its tables for boto3."""
 
 import json
 from collections.abc import Iterator
@@ -18,13 +18,12 @@ PATH = Path(__file__).parent.parent / "infra" / "template.yaml"
 
 type Template = dict[str, Any]
 
-_REGION = "eu-central-1"  # the transform wants one; nothing in the template depends on which
+_REGION = "eu-central-1"  # required by the transform; the template does not depend on it
 _IMAGE = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/switchboard:latest"
 
-# What shapes the rows and the ways to find them. Point-in-time recovery is no property of create_table,
-# encryption is none that a test database has, deletion protection would keep a test from clearing its table
-# away, and nobody reads a test table's stream.
-_SHAPE = (
+# Keys, indexes and billing. Point-in-time recovery is no parameter of create_table, a test database has no
+# encryption, and a test table needs no stream and no deletion protection.
+_CREATE_TABLE_PROPERTIES = (
     "TableName",
     "BillingMode",
     "AttributeDefinitions",
@@ -35,27 +34,27 @@ _SHAPE = (
 
 
 def source() -> Template:
-    """The template as written, with ``!Ref`` and its like spelled out (``{"Ref": ...}``)."""
+    """Return the template as written, with short forms such as ``!Ref`` expanded (``{"Ref": ...}``)."""
     return cast("Template", json.loads(_source()))
 
 
 def transformed(**parameters: str) -> Template:
-    """The CloudFormation that the SAM transform makes of the template.
+    """Return the CloudFormation template that the SAM transform makes.
 
-    References to parameters are replaced by their values: those given, or the
-    template's defaults. Images are named as ``sam package`` would name them.
+    References to parameters are replaced by *parameters* or the template's
+    defaults. The image's URI is like that of ``sam package``.
     """
     return cast("Template", json.loads(_transformed(**parameters)))
 
 
 def table_properties(table: str = "ConnectionsTable") -> dict[str, Any]:
-    """The resource *table* as arguments of boto3's ``create_table``."""
+    """Return the resource *table* as arguments of boto3's ``create_table``."""
     properties = _table(table)
-    return {name: properties[name] for name in _SHAPE if name in properties}
+    return {name: properties[name] for name in _CREATE_TABLE_PROPERTIES if name in properties}
 
 
 def time_to_live(table: str = "ConnectionsTable") -> "TimeToLiveSpecificationTypeDef":
-    """The TTL of the resource *table* as boto3's ``update_time_to_live`` takes it."""
+    """Return the TTL of the resource *table* as an argument of boto3's ``update_time_to_live``."""
     return cast("TimeToLiveSpecificationTypeDef", _table(table)["TimeToLiveSpecification"])
 
 
@@ -65,7 +64,7 @@ def _table(name: str) -> dict[str, Any]:
 
 @cache
 def _source() -> str:
-    return json.dumps(yaml_parse(PATH.read_text()), default=str)  # YAML's dates are versions here
+    return json.dumps(yaml_parse(PATH.read_text()), default=str)  # the parser makes dates of the versions
 
 
 @cache
@@ -90,18 +89,18 @@ def _with_values(node: Any, values: dict[str, Any]) -> Any:
         case dict():
             return {key: _with_values(child, values) for key, child in node.items()}
         case list():
-            return [_with_values(child, values) for child in _without_what_is_left_out(node, values)]
+            return [_with_values(child, values) for child in _without_excluded(node, values)]
         case _:
             return node
 
 
-def _without_what_is_left_out(nodes: list[Any], values: dict[str, Any]) -> Iterator[Any]:
-    """The nodes of a list; one with a condition only where that holds."""
+def _without_excluded(nodes: list[Any], values: dict[str, Any]) -> Iterator[Any]:
+    """Return the nodes of a list without those whose condition is false."""
     for node in nodes:
         match node:
-            case {"Fn::If": [condition, there, {"Ref": "AWS::NoValue"}]}:
+            case {"Fn::If": [condition, included, {"Ref": "AWS::NoValue"}]}:
                 parameter, value = source()["Conditions"][condition]["Fn::Equals"]
                 if values[parameter["Ref"]] == value:
-                    yield there
+                    yield included
             case _:
                 yield node

@@ -1,6 +1,6 @@
-"""How many examples and orders the tests try: a part of them every day, all of them in CI.
+"""How many examples and orders the tests try: a part by default, all of them in CI.
 
-``pytest --hypothesis-profile=thorough`` is what ``.ci/run`` asks for.
+``.ci/run`` uses ``pytest --hypothesis-profile=thorough``.
 """
 
 import random
@@ -9,16 +9,16 @@ from itertools import islice
 
 from hypothesis import HealthCheck, settings
 
-# No deadlines: a machine that is busy is not at fault.
+# No deadlines: a busy machine is no failure.
 _BASE = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 
 settings.register_profile("everyday", parent=_BASE, max_examples=25)
-# The same examples each time, so that CI judges the change and not the draw.
+# The same examples each time, so that a result in CI depends on the change only.
 settings.register_profile("thorough", parent=_BASE, max_examples=100, derandomize=True)
 settings.load_profile("everyday")
 
 
-_FEW = 2  # of so few cases none is left out
+_FEW = 2  # so few cases are never sampled
 
 
 def is_thorough() -> bool:
@@ -26,12 +26,12 @@ def is_thorough() -> bool:
 
 
 def examples(number: int) -> int:
-    """How many examples to try: *number*, or a fifth of them every day."""
+    """Return the number of examples to try: *number* in CI, by default a fifth of it."""
     return number if is_thorough() else max(number // 5, 5)
 
 
 def sampled[T](cases: Sequence[T], one_in: int) -> Iterator[T]:
-    """All of *cases*, or every day one in so many, from a start that pytest-randomly's seed decides."""
+    """Return all of *cases* in CI, else one in *one_in*, starting at an index drawn from the random seed."""
     if is_thorough() or len(cases) // one_in < _FEW:
         return iter(cases)
-    return islice(cases, random.randrange(one_in), None, one_in)  # noqa: S311 - no secret is made of it
+    return islice(cases, random.randrange(one_in), None, one_in)  # noqa: S311 - not a secret

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 
 class SystemClock:
-    """Clock by the operating system; Lambda's hosts keep it in step with Amazon Time Sync."""
+    """Clock of the operating system; Lambda's hosts synchronise it with Amazon Time Sync."""
 
     def now(self) -> datetime:
         now = datetime.now(UTC)

@@ -1,8 +1,8 @@
-"""API Gateway's management API of WebSocket connections (``@connections``).
+"""The gateway's management API (``@connections``) over HTTPS.
 
-The SDK's own signer, credentials, partitions and HTTP library, without its
-client: that takes 1.6 ms of processor time a question and more with threads
-(Python 3.13, botocore 1.44), this 0.8 ms, and the sweep asks by the thousand.
+It uses the SDK's signer, credentials, partitions and HTTP library, but not its
+client. A call of the client takes 1.6 ms of CPU and more with threads (Python
+3.13, botocore 1.44), this one 0.8 ms, and a sweep makes thousands.
 """
 
 import logging
@@ -26,17 +26,17 @@ from botocore.utils import get_environ_proxies
 from urllib3 import HTTPConnectionPool, PoolManager, ProxyManager, Timeout
 from urllib3.exceptions import HTTPError, ProtocolError
 
+from app.domain.lifecycle import ProbeResult
 from app.domain.model import Connection
-from app.domain.upkeep import Answer
 
 _SERVICE = "execute-api"
-# What the names of an API, a region and a stage are made of (API Gateway's developer guide): a row is no
-# reason to ask, with our signature, whoever else it names.
+# The characters of an API's, a region's and a stage's name (API Gateway's developer guide). An item must not
+# make us send a signed request to any other host.
 _API_ID = r"[a-z0-9]{1,32}"
 _API_DOMAIN = re.compile(rf"{_API_ID}\.execute-api\.(?P<region>[a-z0-9-]+)\.(?P<suffix>[a-z0-9.-]+)")
 _STAGE = re.compile(r"[A-Za-z0-9_$-]{1,128}")
-_ENDPOINTS_KEPT = 16
-"""Endpoints whose connections stay open; a table knows one, as a rule."""
+_MAX_POOLS = 16
+"""Endpoints whose connections stay open; a table has one, as a rule."""
 
 
 class _Endpoint(NamedTuple):
@@ -45,30 +45,30 @@ class _Endpoint(NamedTuple):
     region: str
 
 
-_ANSWERS: dict[int, Answer] = {
-    HTTPStatus.GONE: Answer.GONE,
-    HTTPStatus.UNAUTHORIZED: Answer.FORBIDDEN,
-    HTTPStatus.FORBIDDEN: Answer.FORBIDDEN,
-    HTTPStatus.TOO_MANY_REQUESTS: Answer.THROTTLED,
+_RESULTS: dict[int, ProbeResult] = {
+    HTTPStatus.GONE: ProbeResult.GONE,
+    HTTPStatus.UNAUTHORIZED: ProbeResult.FORBIDDEN,
+    HTTPStatus.FORBIDDEN: ProbeResult.FORBIDDEN,
+    HTTPStatus.TOO_MANY_REQUESTS: ProbeResult.THROTTLED,
 }
 
 
 class ManagementApiGateway:
-    """Gateway by GetConnection and DeleteConnection.
+    """Gateway that calls GetConnection and DeleteConnection.
 
-    Neither is tried again, but where the connection broke off before the
-    answer: what failed is asked by the next sweep.
+    A call is repeated only if the TCP connection broke off before the answer:
+    the next sweep probes again.
 
-    An answer is judged by its HTTP status alone, since a 410 comes with or
-    without its error type. Where there are no credentials to sign with, or
-    they can't be had, that is ``FORBIDDEN``, as if they were refused.
+    The result depends on the HTTP status alone, since a 410 comes with or
+    without its error type. Missing credentials are ``FORBIDDEN``, like refused
+    ones.
 
-    A connection is asked about at the domain of its own API, in that one's
-    region: of a custom domain, at its API's in *region*, ours. *endpoint* is
-    asked instead where it is given, about all of them.
+    The request goes to the domain of the connection's API, in that API's
+    region. For a custom domain it goes to the API's own domain in *region*.
+    *endpoint*, if given, is used instead for all connections.
 
-    The time-outs are for a peer that is silent: one that trickles can hold a
-    call for longer.
+    The time-outs detect a silent peer only: one that sends byte by byte can
+    hold a call for longer.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class ManagementApiGateway:
         connections: int = 32,
     ) -> None:
         self.longest_call = connect_timeout + read_timeout
-        logging.getLogger("botocore").setLevel(logging.WARNING)  # it tells at INFO where it found credentials
+        logging.getLogger("botocore").setLevel(logging.WARNING)  # at INFO it logs where it found credentials
         session = Session()
         self._region = region
         self._override = _given(endpoint, region) if endpoint else None
@@ -92,35 +92,35 @@ class ManagementApiGateway:
         self._ca_bundle = session.get_config_variable("ca_bundle") or get_cert_path(verify=True)
         self._timeout = Timeout(connect=connect_timeout.total_seconds(), read=read_timeout.total_seconds())
         self._connections = connections
-        self._pool_of = lru_cache(_ENDPOINTS_KEPT)(self._new_pool)
+        self._pool_of = lru_cache(_MAX_POOLS)(self._new_pool)
         self._lock = Lock()
 
-    def ask(self, connection: Connection) -> Answer:
-        return self._call("GET", connection, Answer.ALIVE)
+    def probe(self, connection: Connection) -> ProbeResult:
+        return self._call("GET", connection, ProbeResult.ALIVE)
 
-    def close(self, connection: Connection) -> Answer:
-        return self._call("DELETE", connection, Answer.CLOSED)
+    def close(self, connection: Connection) -> ProbeResult:
+        return self._call("DELETE", connection, ProbeResult.CLOSED)
 
-    def _call(self, method: str, connection: Connection, success: Answer) -> Answer:
+    def _call(self, method: str, connection: Connection, success: ProbeResult) -> ProbeResult:
         endpoint = self._override or self._endpoint_of(connection)
         if endpoint is None:
-            return Answer.FAILED
+            return ProbeResult.FAILED
         path = f"{endpoint.path}/@connections/{quote(connection.id, safe='')}"
         headers = self._signature(method, endpoint.origin + path, endpoint.region)
         if headers is None:
-            return Answer.FORBIDDEN
-        with self._lock:  # or several threads would make one each
+            return ProbeResult.FORBIDDEN
+        with self._lock:  # or several threads would create one each
             pool = self._pool_of(endpoint.origin)
         try:
             status = _status(pool, method, path, headers)
         except HTTPError:
-            return Answer.FAILED
+            return ProbeResult.FAILED
         if status // 100 == HTTPStatus.OK // 100:
             return success
-        return _ANSWERS.get(status, Answer.FAILED)
+        return _RESULTS.get(status, ProbeResult.FAILED)
 
     def _endpoint_of(self, connection: Connection) -> _Endpoint | None:
-        """Where the API of *connection* is managed; ``None`` where the row does not tell."""
+        """Return the management API of *connection*; ``None`` if the item does not name it."""
         stage, domain = connection.stage or "", connection.domain_name or ""
         if not _STAGE.fullmatch(stage):
             return None
@@ -133,14 +133,14 @@ class ManagementApiGateway:
         return None
 
     def _suffix(self, region: str) -> str:
-        """What the names of AWS's hosts in *region* end with: ``amazonaws.com``, ``amazonaws.com.cn``, ..."""
+        """Return the domain suffix of AWS's hosts in *region*, such as ``amazonaws.com.cn``."""
         return str(self._partitions.aws_partition(region)["dnsSuffix"])
 
     def _signature(self, method: str, url: str, region: str) -> dict[str, str] | None:
-        """The headers that sign the request; ``None`` where there is nothing to do it with."""
+        """Return the headers of a signed request; ``None`` without credentials."""
         try:
             credentials = self._credentials.get_frozen_credentials() if self._credentials else None
-        except (BotoCoreError, ClientError, OSError):  # they ran out, and whoever gives new ones does not
+        except (BotoCoreError, ClientError, OSError):  # expired, and their source does not renew them
             return None
         if credentials is None:
             return None
@@ -149,7 +149,7 @@ class ManagementApiGateway:
         return dict(request.headers.items())
 
     def _new_pool(self, origin: str) -> HTTPConnectionPool:
-        """Connections to *origin*: by the environment's proxy, unless they are without TLS and so local."""
+        """Return a pool of connections to *origin*, through the environment's proxy unless it has no TLS."""
         if not origin.startswith("https:"):
             return PoolManager(maxsize=self._connections, timeout=self._timeout).connection_from_url(origin)
         tls = ssl.create_default_context(cafile=self._ca_bundle)
@@ -175,8 +175,8 @@ def _status(pool: HTTPConnectionPool, method: str, path: str, headers: Mapping[s
     try:
         return send()
     except ProtocolError:
-        # One that was kept from the last sweep may have ended while the function was frozen, which shows only
-        # now, and would be the fate of the same first rows at every sweep. Either call may be made twice.
+        # A kept connection may have been closed while the function was frozen. Without a second attempt the
+        # first probes of every sweep would fail. Both calls are idempotent.
         return send()
 
 

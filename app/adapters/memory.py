@@ -1,17 +1,19 @@
-"""Connections in this process's memory, for tests and for trying things out."""
+"""Connections and presence in this process's memory, for tests and for trying things out."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from threading import Lock
 from zlib import crc32
 
-from app.domain.errors import AlreadyClosed
-from app.domain.model import Connection, ConnectionId, Removed, is_older
-from app.domain.upkeep import Entry, InvalidSelection, Page, Selection, Tombstone
+from app.domain.errors import AlreadyClosed, InvalidSelection
+from app.domain.lifecycle import ConnectionRef
+from app.domain.model import Connection, ConnectionId, Entry, Removed, Tombstone, is_older
+from app.domain.presence import Client, Presence
+from app.domain.selection import Page, Selection
 
 
-class MemoryConnectionStore:
-    """ConnectionRegistry that lasts as long as its process and is shared with no other."""
+class MemoryConnectionTable:
+    """ConnectionStore and ConnectionTable in one dictionary. Thread-safe."""
 
     def __init__(self, *, page_size: int = 100) -> None:
         self._entries: dict[ConnectionId, Entry] = {}
@@ -20,65 +22,88 @@ class MemoryConnectionStore:
 
     def add(self, connection: Connection) -> Connection:
         with self._lock:
-            there = self._entries.get(connection.id)
-            if there is None or is_older(there.connected_at, connection.connected_at):
+            existing = self._entries.get(connection.id)
+            if existing is None or is_older(existing.connected_at, connection.connected_at):
                 self._entries[connection.id] = connection
                 return connection
-        if isinstance(there, Tombstone) or is_older(connection.connected_at, there.connected_at):
+        if isinstance(existing, Tombstone) or is_older(connection.connected_at, existing.connected_at):
             raise AlreadyClosed
-        return there
+        return existing
 
     def remove(self, connection_id: ConnectionId, connected_at: datetime | None) -> Removed:
         with self._lock:
-            there = self.get(connection_id)
-            if there is None or is_older(connected_at, there.connected_at):
+            existing = self.get(connection_id)
+            if existing is None or is_older(connected_at, existing.connected_at):
                 return Removed(None)
             del self._entries[connection_id]
-            return Removed(there)
+            return Removed(existing)
 
-    def mark_closed(
-        self, connection_id: ConnectionId, *, connected_at: datetime, closed_at: datetime, until: datetime
-    ) -> Removed:
+    def tombstone(self, tombstone: Tombstone) -> Removed:
+        if tombstone.connected_at is None:
+            raise ValueError("A tombstone is written for a connection of a known time.")
         with self._lock:
-            there = self._entries.get(connection_id)
-            if there is not None and is_older(connected_at, there.connected_at):
+            existing = self._entries.get(tombstone.connection_id)
+            if existing is not None and is_older(tombstone.connected_at, existing.connected_at):
                 return Removed(None)
-            mark = Tombstone(connection_id, connected_at, closed_at, until.replace(microsecond=0))
-            self._entries[connection_id] = mark
-            return Removed(there if isinstance(there, Connection) else None)
+            self._entries[tombstone.connection_id] = tombstone
+            return Removed(existing if isinstance(existing, Connection) else None)
 
     def get(self, connection_id: ConnectionId) -> Connection | None:
-        there = self._entries.get(connection_id)
-        return there if isinstance(there, Connection) else None
+        existing = self._entries.get(connection_id)
+        return existing if isinstance(existing, Connection) else None
 
-    def segment(self, number: int, of: int) -> Iterator[Entry]:
+    def scan(self, segment: int, of: int) -> Iterator[Entry]:
         with self._lock:
             entries = list(self._entries.items())
-        return (entry for name, entry in entries if crc32(name.encode()) % of == number)
+        return (entry for name, entry in entries if crc32(name.encode()) % of == segment)
 
     def page(self, selection: Selection, after: str | None = None) -> Page:
         with self._lock:
             connections = [it for it in self._entries.values() if isinstance(it, Connection)]
-        chosen = sorted((it for it in connections if selection.holds(it)), key=lambda it: it.id)
-        place = f"{selection} after "
-        if after is not None and not after.startswith(place):
-            raise InvalidSelection("That is not where a page of this selection ended.")
-        rest = [it for it in chosen if after is None or it.id > after.removeprefix(place)]
-        here = tuple(rest[: self._page_size])
-        return Page(here, next=f"{place}{here[-1].id}" if len(rest) > len(here) else None)
+        selected = sorted((it for it in connections if selection.matches(it)), key=lambda it: it.id)
+        prefix = f"{selection} after "
+        if after is not None and not after.startswith(prefix):
+            raise InvalidSelection("This is not a page token of this selection.")
+        rest = [it for it in selected if after is None or it.id > after.removeprefix(prefix)]
+        page = tuple(rest[: self._page_size])
+        return Page(page, next=f"{prefix}{page[-1].id}" if len(rest) > len(page) else None)
 
-    def forget(self, entry: Entry) -> bool:
+    def delete_exact(self, entry: Entry) -> bool:
+        connection_id = entry.id if isinstance(entry, Connection) else entry.connection_id
         with self._lock:
-            connection_id = entry.id if isinstance(entry, Connection) else entry.connection_id
-            there = self._entries.get(connection_id)
-            if there is None or _identity(there) != _identity(entry):
+            existing = self._entries.get(connection_id)
+            if existing is None or _identity(existing) != _identity(entry):
                 return False
             del self._entries[connection_id]
             return True
 
 
-def _identity(entry: Entry) -> tuple[datetime | None, datetime]:
-    """What tells an entry from any other that its id has had."""
+class MemoryPresenceStore:
+    """PresenceStore in dictionaries. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._presences: dict[Client, Presence] = {}
+        self._left: dict[ConnectionId, datetime] = {}
+        self._lock = Lock()
+
+    def change(self, client: Client, step: Callable[[Presence], Presence]) -> Presence:
+        with self._lock:
+            presence = step(self._presences.get(client, Presence(client)))
+            self._presences[client] = presence
+            return presence
+
+    def mark_left(self, ref: ConnectionRef) -> None:
+        with self._lock:
+            latest = self._left.get(ref.connection_id, ref.began_at)
+            self._left[ref.connection_id] = max(ref.began_at, latest)
+
+    def has_left(self, ref: ConnectionRef) -> bool:
+        latest = self._left.get(ref.connection_id)
+        return latest is not None and ref.began_at <= latest
+
+
+def _identity(entry: Entry) -> tuple[type[Entry], datetime | None, datetime]:
+    """Return what tells an entry from any other with its id."""
     if isinstance(entry, Tombstone):
-        return entry.connected_at, entry.closed_at
-    return entry.connected_at, entry.created_at
+        return Tombstone, entry.connected_at, entry.closed_at
+    return Connection, entry.connected_at, entry.created_at

@@ -1,22 +1,22 @@
-"""What can go wrong, as facts.
+"""The domain's errors.
 
 SwitchboardError
-├── InvalidHandshake      what the client or the gateway sent can't be recorded
-├── AlreadyClosed         the connection had ended before it was recorded
-├── InvalidSelection      a question about the list that can't be answered as it is asked (in upkeep)
-└── StorageUnavailable    the store did not confirm what it was asked to do
+├── InvalidHandshake      the client or the gateway sent a value that breaks its rule
+├── AlreadyClosed         the connection closed before it was recorded
+├── InvalidSelection      a selection or a page token that can't be used
+└── StorageUnavailable    the store did not confirm a request
 """
 
 
 class SwitchboardError(Exception):
-    """Every error that the domain names; anything else that is raised is a bug."""
+    """Base of all errors that the domain defines. Any other exception is a bug."""
 
 
 class InvalidHandshake(SwitchboardError):
-    """A handshake that can't be recorded as it is.
+    """A handshake with an invalid value.
 
-    The text is one plain sentence for the client. It names the field and the
-    rule, never the value: what a client sent is not sent back.
+    The text is a sentence for the client. It names the field and the rule, never
+    the value, so that nothing a client sent is echoed back.
     """
 
     def __init__(self, field: str, rule: str) -> None:
@@ -25,18 +25,22 @@ class InvalidHandshake(SwitchboardError):
 
 
 class AlreadyClosed(SwitchboardError):
-    """A connection that had ended before it was recorded: nothing of it is in the store.
+    """The connection closed before it was recorded, or its id belongs to a newer connection.
 
-    Its ``$disconnect`` came first, or its id has gone to a later connection.
+    Nothing is stored.
     """
 
 
-class StorageUnavailable(SwitchboardError):
-    """The store could not be reached, or not in time, or it refused the work for now.
+class InvalidSelection(SwitchboardError):
+    """A selection or a page token that can't be used; the text says why."""
 
-    ``reason`` is the technology's own short name of the fault, for the log.
-    ``outcome_unknown`` is true where a request went out and nobody said what
-    became of it: what was asked may have been done all the same.
+
+class StorageUnavailable(SwitchboardError):
+    """The store was unreachable, timed out, or refused the request for now.
+
+    ``reason`` is the technology's own short error name, for the log.
+    ``outcome_unknown`` is true if an attempt was sent and not answered: the
+    write may have been applied.
     """
 
     def __init__(self, reason: str, *, outcome_unknown: bool) -> None:

@@ -1,10 +1,10 @@
-"""The words of the domain, and their value rules."""
+"""The domain's values: handshakes, connections, tombstones, and the rules for what a client may send."""
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import NewType, Self
+from typing import NamedTuple, NewType, Self
 
 from app.domain.errors import InvalidHandshake
 
@@ -18,26 +18,39 @@ UNKNOWN_CLIENT = ClientId("unknown")
 MAX_NAME = 128
 """Characters in a connection id or a client id."""
 MAX_USER_AGENT = 512
-"""Characters kept of a user agent; longer ones are cut, for no client chooses its browser's."""
+"""Characters kept of a user agent; a longer one is cut, since a client does not choose its browser's."""
 MAX_ATTRIBUTES = 8
 MAX_ATTRIBUTE = 256
-"""Characters in one attribute; a longer one is refused, for a cut fingerprint is another fingerprint."""
+"""Characters in one attribute; a longer one is refused, since a truncated fingerprint is another one."""
 
-# C0, DEL and C1 controls, and lone surrogates, which JSON can carry and UTF-8 cannot. Most text is printable
-# and never looked at with it, so it is compiled only when it is needed.
+# C0, DEL and C1 controls, and lone surrogates, which JSON can carry and UTF-8 can't. Compiled on first use:
+# printable text, which is the rule, never gets here.
 _CONTROL = r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]"
 _ACCOUNT_DIGITS = 12
-# By shape, since AWS adds regions every year: ap-northeast-2, us-gov-west-1, us-isob-east-1, eusc-de-east-1.
+# The shape only, since AWS adds regions: ap-northeast-2, us-gov-west-1, us-isob-east-1, eusc-de-east-1.
 REGION = re.compile(r"[a-z]{2,8}(-[a-z]{2,16}){1,3}-[0-9]{1,2}")
+
+
+class Network(NamedTuple):
+    """An IP network: its packed address (4 or 16 bytes), and the number of leading bits that identify it."""
+
+    address: bytes
+    prefix_length: int
+
+    def contains(self, address: bytes) -> bool:
+        """Return whether the packed *address* belongs to it; false for the other IP version."""
+        host_bits = len(self.address) * 8 - self.prefix_length
+        return len(address) == len(self.address) and (
+            int.from_bytes(address) >> host_bits == int.from_bytes(self.address) >> host_bits
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
-    """What the gateway tells of a client that wants in.
+    """A client's request to connect, as the gateway describes it.
 
-    ``query`` holds what the client gave, empty values left out. ``headers``
-    has lower-case names, each with all its values in the order they came.
-    ``None`` is what the gateway did not tell.
+    ``query`` has no empty values. ``headers`` maps lower-case names to all values
+    in order. ``None`` means that the gateway did not say.
     """
 
     connection_id: ConnectionId
@@ -54,11 +67,11 @@ class Handshake:
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """What the registry keeps of an open connection.
+    """An open connection, as the store keeps it.
 
     ``created_at`` is when it was recorded, ``connected_at`` when the gateway
-    took it on; both count in whole milliseconds. After ``expires_at``, in
-    whole seconds, the store may forget it unasked.
+    accepted it; both in whole milliseconds. After ``expires_at``, in whole
+    seconds, the store may delete it by itself.
     """
 
     id: ConnectionId
@@ -86,12 +99,12 @@ class Connection:
         until: datetime,
         attribute_names: Sequence[str] = (),
     ) -> Self:
-        """The connection that *handshake* asks for.
+        """Return the connection for *handshake*, recorded *at* a time and valid *until* another.
 
-        Of the query's other parameters it keeps those in *attribute_names*.
+        Query parameters listed in *attribute_names* are kept as attributes.
 
         Raises:
-            InvalidHandshake: a value that the client sent breaks its rule.
+            InvalidHandshake: a query parameter breaks its rule.
         """
         query = handshake.query
         return cls(
@@ -112,12 +125,32 @@ class Connection:
         )
 
 
+class Tombstone(NamedTuple):
+    """A connection that closed before it was recorded: it is not to be added any more.
+
+    ``connected_at`` is ``None`` only if another program wrote it. After
+    ``expires_at`` it is not needed.
+
+    A NamedTuple, since every cold start pays for the definition, and a
+    dataclass takes six times as long.
+    """
+
+    connection_id: ConnectionId
+    connected_at: datetime | None
+    closed_at: datetime
+    expires_at: datetime
+
+
+type Entry = Connection | Tombstone
+"""What the store has under one id."""
+
+
 @dataclass(frozen=True, slots=True)
 class Disconnect:
-    """What the gateway tells of a client that left; ``None`` is what it did not tell.
+    """A client that left, as the gateway describes it; ``None`` means that it did not say.
 
-    ``status_code`` is the WebSocket close code (RFC 6455, 7.4). It does not
-    tell the cause: 1001 comes from a closed tab and from the idle time-out.
+    ``status_code`` is the WebSocket close code (RFC 6455, 7.4). It does not give
+    the cause: 1001 comes from a closed tab and from the idle time-out.
     """
 
     connection_id: ConnectionId
@@ -129,7 +162,7 @@ class Disconnect:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What an open left in the store; *repeated* where it had been there before, from an earlier delivery."""
+    """The connection in the store; ``repeated`` if an earlier delivery of the same event had added it."""
 
     connection: Connection
     repeated: bool
@@ -137,26 +170,26 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """What a store forgot; ``None`` where it found nothing.
+    """The connection that was deleted; ``None`` if there was none.
 
-    *certain* is false where it found nothing, but an earlier attempt of the
-    same call, of which no word came back, may have.
+    ``outcome_unknown`` is true if none was found, but an earlier attempt of the
+    same call was sent and not answered: it may have deleted one.
     """
 
     connection: Connection | None
-    certain: bool = True
+    outcome_unknown: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """What a close removed, and how long that had lasted, as far as it is known."""
+    """What a disconnect deleted, and the connection's duration if it is known."""
 
     removed: Removed
-    lasted: timedelta | None
+    duration: timedelta | None
 
 
 def connection_id(text: str) -> ConnectionId:
-    """The id that *text* is.
+    """Return *text* as a connection id.
 
     Raises:
         InvalidHandshake: no gateway gives such an id.
@@ -165,19 +198,19 @@ def connection_id(text: str) -> ConnectionId:
 
 
 def client_id(text: str) -> ClientId:
-    """The name of a client that *text* is.
+    """Return *text* as a client id.
 
     Raises:
-        InvalidHandshake: no handshake is recorded with it.
+        InvalidHandshake: it is empty, too long, or has control characters.
     """
     return ClientId(_name("clientId", text))
 
 
 def account_id(text: str) -> AccountId:
-    """The account that *text* is, or none where it is empty.
+    """Return *text* as an AWS account id; empty means none.
 
     Raises:
-        InvalidHandshake: no handshake is recorded with it.
+        InvalidHandshake: it is neither empty nor 12 digits.
     """
     if text and not (len(text) == _ACCOUNT_DIGITS and text.isascii() and text.isdigit()):
         raise InvalidHandshake("account", f"must be empty or an AWS account id of {_ACCOUNT_DIGITS} digits")
@@ -185,10 +218,10 @@ def account_id(text: str) -> AccountId:
 
 
 def region_name(text: str) -> RegionName:
-    """The region that *text* is, or none where it is empty.
+    """Return *text* as the name of an AWS region; empty means none.
 
     Raises:
-        InvalidHandshake: no handshake is recorded with it.
+        InvalidHandshake: it does not have the shape of one.
     """
     if text and not REGION.fullmatch(text):
         raise InvalidHandshake("region", "must be empty or the name of an AWS region")
@@ -196,12 +229,12 @@ def region_name(text: str) -> RegionName:
 
 
 def is_older(one: datetime | None, other: datetime | None) -> bool:
-    """Whether *one* is the older, as far as both are known."""
+    """Return whether *one* is before *other*; false if either is unknown."""
     return one is not None and other is not None and one < other
 
 
 def clean(text: str | None, limit: int | None = None) -> str | None:
-    """*text* without control characters, at most *limit* characters of it; ``None`` where nothing is left."""
+    """Return *text* without control characters, cut to *limit* characters; ``None`` if nothing is left."""
     if text is not None and not text.isprintable():
         text = re.sub(_CONTROL, "", text)
     return text[:limit] or None if text else None

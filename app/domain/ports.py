@@ -1,117 +1,115 @@
-"""What the use cases need of the world outside, as promises that adapters keep."""
+"""The ports: what the use cases need, as promises that every adapter keeps."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
-from app.domain.model import Connection, ConnectionId, Handshake, Removed
+from app.domain.model import Connection, ConnectionId, Handshake, Removed, Tombstone
 
-if TYPE_CHECKING:  # what no handshake waits for
-    from collections.abc import Callable, Iterator
+if TYPE_CHECKING:  # not needed by the handshakes
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from typing import Any
 
-    from app.domain.upkeep import (
-        Answer,
-        Client,
-        ConnectionRef,
-        Entry,
-        Page,
-        Presence,
-        Selection,
-    )
+    from app.domain.events import Event
+    from app.domain.lifecycle import ConnectionRef, ProbeResult
+    from app.domain.model import Entry
+    from app.domain.presence import Client, Presence
+    from app.domain.selection import Page, Selection
 
 
 class Clock(Protocol):
     """The time of day."""
 
     def now(self) -> datetime:
-        """The current time: aware, in UTC, in whole milliseconds."""
+        """Return the current time: aware, in UTC, in whole milliseconds."""
 
 
 class IpResolver(Protocol):
-    """The rule by which a client's address is told from what the gateway and proxies say."""
+    """The rule that finds the client's address in a handshake."""
 
     def resolve(self, handshake: Handshake) -> str:
-        """The client's address in its canonical text form (RFC 5952 for IPv6), or empty if there is none.
+        """Return the client's address in canonical form (RFC 5952 for IPv6), or empty if there is none.
 
-        Never anything that is not an IP address, whatever the handshake says.
+        The result is an IP address or empty, whatever the handshake contains.
         """
 
 
 class ConnectionStore(Protocol):
-    """The set of open connections. Every adapter passes tests/contract.
+    """The writes of the handshakes. Every adapter passes tests/contract.
 
-    One id stands for one connection at a time, told from earlier and later
-    ones by ``connected_at``, which the gateway says of each. Where that is not
-    known of one of two, they count as the same.
+    An id has one connection at a time. ``connected_at``, which the gateway
+    gives with every event, tells it from earlier and later ones. If it is
+    unknown for one of two, they count as the same connection.
     """
 
     def add(self, connection: Connection) -> Connection:
-        """Remember *connection*, in place of an older one with its id; the same one stays as it is.
+        """Add *connection*, replacing an older one with its id. Idempotent.
 
-        Returns what is in the store then: *connection*, or what was there of it.
+        Returns:
+            What is stored: *connection*, or what an earlier call had added of it.
 
         Raises:
-            AlreadyClosed: ``mark_closed`` came first, or a newer connection has the id.
+            AlreadyClosed: there is a tombstone for it, or a newer connection with its id.
             StorageUnavailable: the store did not confirm in time.
         """
 
     def remove(self, connection_id: ConnectionId, connected_at: datetime | None) -> Removed:
-        """Forget the connection of *connected_at*, or an older one that has its id; a newer one stays.
+        """Delete the connection of *connected_at*, or an older one with its id; a newer one stays.
 
-        Without *connected_at*, whatever has the id goes. It tells what was
-        known of what went; an unknown id is no error.
-
-        Raises:
-            StorageUnavailable: the store did not confirm in time.
-        """
-
-    def mark_closed(
-        self, connection_id: ConnectionId, *, connected_at: datetime, closed_at: datetime, until: datetime
-    ) -> Removed:
-        """Refuse every later ``add`` of the connection, at least until *until*; else as ``remove``.
-
-        The mark is no connection: ``get`` does not find it. An ``add`` of a newer
-        connection replaces it.
+        Without *connected_at*, any connection with the id is deleted. An
+        unknown id is no error, and a tombstone stays.
 
         Raises:
             StorageUnavailable: the store did not confirm in time.
         """
+
+    def tombstone(self, tombstone: Tombstone) -> Removed:
+        """Write *tombstone*, replacing the connection or an older entry; a newer one stays.
+
+        Until its ``expires_at`` at least, ``add`` refuses the connection. An
+        ``add`` of a newer connection replaces the tombstone.
+
+        Raises:
+            ValueError: its ``connected_at`` is unknown.
+            StorageUnavailable: the store did not confirm in time.
+        """
+
+
+class ConnectionTable(Protocol):
+    """The whole table, to read and to repair. Thread-safe. Every adapter passes tests/contract."""
 
     def get(self, connection_id: ConnectionId) -> Connection | None:
-        """What is known of a connection, every earlier call of the methods above included.
+        """Return the connection, consistent with every earlier write; ``None`` for a tombstone.
 
         Raises:
             StorageUnavailable: the store did not answer in time.
         """
 
+    def scan(self, segment: int, of: int) -> "Iterator[Entry]":
+        """Yield all entries of a *segment*, counted from 0, *of* so many; pages are fetched on demand.
 
-class ConnectionRegistry(ConnectionStore, Protocol):
-    """The set of open connections, to read and repair as a whole; several threads may call it at once."""
-
-    def segment(self, number: int, of: int) -> "Iterator[Entry]":
-        """All that is stored in part *number* (from 0) *of* so many, fetched as it is asked for.
-
-        The parts are about equal, do not overlap, and together are everything.
-        What changes meanwhile may or may not show.
+        Segments are about equal, disjoint, and together complete. Concurrent
+        changes may or may not show.
 
         Raises:
             StorageUnavailable: the store did not answer in time; on any step of the iteration.
         """
 
     def page(self, selection: "Selection", after: str | None = None) -> "Page":
-        """Connections of *selection*, from the start, or from where the page before ended (its ``next``).
+        """Return a page of selected connections: the first, or the one *after* a page's ``next``.
 
-        Marks are left out; what is past its time is not. Changes show within
-        about a second.
+        Tombstones are left out; expired connections are not. Changes show
+        within about a second.
 
         Raises:
-            InvalidSelection: *after* is not what a page gave.
+            InvalidSelection: *after* is not the token of a page of this selection.
             StorageUnavailable: the store did not answer in time.
         """
 
-    def forget(self, entry: "Entry") -> bool:
-        """Remove exactly this connection or mark; what has its id since stays.
+    def delete_exact(self, entry: "Entry") -> bool:
+        """Delete *entry* unless something else has its id by now.
 
-        Tells whether it was there, or may have been, where an answer was lost.
+        Returns:
+            Whether it was there; true also if an earlier attempt may have deleted it.
 
         Raises:
             StorageUnavailable: the store did not confirm in time.
@@ -119,38 +117,71 @@ class ConnectionRegistry(ConnectionStore, Protocol):
 
 
 class Gateway(Protocol):
-    """What holds the clients' connections; several threads may call it at once."""
+    """The API that holds the clients' connections. Thread-safe. Every adapter passes tests/contract."""
 
-    def ask(self, connection: Connection) -> "Answer":
-        """Whether *connection* is alive; never raises for what the gateway says or fails to say."""
+    def probe(self, connection: Connection) -> "ProbeResult":
+        """Return whether *connection* is alive. Never raises for an answer or the lack of one."""
 
-    def close(self, connection: Connection) -> "Answer":
-        """End *connection*: ``CLOSED``, or why not; it raises as little as ``ask``."""
+    def close(self, connection: Connection) -> "ProbeResult":
+        """Close *connection* and return ``CLOSED``, or why it is not. Never raises, like ``probe``."""
+
+
+class RateLimiter(Protocol):
+    """A limit on calls per second. Thread-safe."""
+
+    def wait(self) -> None:
+        """Return when the next call may be made."""
+
+
+class WorkerPool(Protocol):
+    """A bounded worker pool."""
+
+    def run[T](self, tasks: "Iterable[Callable[[], T]]") -> "Iterator[T]":
+        """Run *tasks* concurrently and yield their results as they are done, in any order.
+
+        The caller's thread reads *tasks*, and reads the next one only when a
+        worker is free. Once an exception is noticed no task is read; those under
+        way are completed, and the exception is raised.
+        """
 
 
 class PresenceStore(Protocol):
-    """Which connections each client has, by the changes told so far. Every adapter passes tests/contract."""
+    """Each client's presence, and which connections have left. Every adapter passes tests/contract."""
 
     def change(self, client: "Client", step: "Callable[[Presence], Presence]") -> "Presence":
-        """Replace the presence of *client* by what *step* makes of it, and return that.
+        """Replace the presence of *client* by the result of *step*, and return that. Atomic.
 
-        Atomic: *step* is called again where another change came between. A
-        presence that is as it was is not written.
+        *step* is called again if another change came first. An unchanged
+        presence is not written.
 
         Raises:
             StorageUnavailable: the store did not confirm in time.
         """
 
     def mark_left(self, ref: "ConnectionRef") -> None:
-        """Remember for a day that the connection has left, and with it every older one of its id.
+        """Record for a day that the connection, and every older one of its id, has left.
 
         Raises:
             StorageUnavailable: the store did not confirm in time.
         """
 
     def has_left(self, ref: "ConnectionRef") -> bool:
-        """Whether that is known of the connection, from its own mark or a newer one's.
+        """Return whether the connection, or a newer one of its id, is recorded as left.
 
         Raises:
             StorageUnavailable: the store did not answer in time.
         """
+
+
+class EventPublisher(Protocol):
+    """Where domain events go. Thread-safe."""
+
+    def publish(self, event: "Event") -> None:
+        """Publish *event*; it may be published again."""
+
+
+class ImageReader(Protocol):
+    """The format in which the table's stream carries an entry."""
+
+    def __call__(self, image: "Mapping[str, Any]", /) -> "Entry":
+        """Return the entry that *image* holds."""

@@ -1,244 +1,123 @@
-"""What follows from a change of the list: who is present, what is told of it, which connections go."""
+"""Which clients are present: a client's connections, its session, and the events to publish."""
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from threading import Event
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import NewType, Self
 
-from app.domain.model import Connection, is_older
-from app.domain.ports import Clock, ConnectionRegistry, Gateway, PresenceStore
-from app.domain.upkeep import (
-    Answer,
-    Change,
-    Client,
-    ConnectionRef,
-    Entry,
-    Presence,
-    Tombstone,
-    Turn,
-    VisitId,
-    is_young,
-    parts_of,
-    ref_marked,
-    ref_of,
-)
+from app.domain.lifecycle import ConnectionRef
+from app.domain.model import UNKNOWN_CLIENT, AccountId, ClientId, Connection, RegionName
+
+MAX_CONNECTIONS = 5_000
+"""Connections kept per client, so that a presence fits into one item of the store. More are not counted."""
+
+SessionId = NewType("SessionId", str)
+"""A client's session, from its first connection to its last: the first connection's id and time.
+
+Published as it is, as ``CONNECTION_ID@EPOCH_MILLISECONDS``.
+"""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
-class Expired:
-    """The store forgot the connection, its time being over: nobody had said that it closed."""
+class Client:
+    """Who a client says it is."""
 
-    connection: Connection
+    client_id: ClientId
+    account: AccountId
+    region: RegionName
+
+    @classmethod
+    def of(cls, connection: Connection) -> Self | None:
+        """Return the client of *connection*; ``None`` if it did not name itself."""
+        if connection.client_id == UNKNOWN_CLIENT:
+            return None
+        return cls(connection.client_id, connection.account, connection.region)
 
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """The client has a connection and had none before; of one visit it may be told again."""
+    """The client opened its first connection. A session's event may be published more than once."""
 
     client: Client
-    visit: VisitId
+    session: SessionId
 
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """The client's last connection is gone; of one visit it may be told again."""
+    """The client's last connection ended. A session's event may be published more than once."""
 
     client: Client
-    visit: VisitId
+    session: SessionId
+
+
+type PresenceEvent = Joined | Left
 
 
 @dataclass(frozen=True, slots=True)
-class Replaced:
-    """The client connected again, so its older connection was ended and forgotten.
+class Presence:
+    """A client's connections, the session that they form, and its outbox.
 
-    *answer* is ``CLOSED``, or ``GONE`` where it had ended unnoticed.
+    There is a session exactly while there are connections. The outbox holds
+    the events that are recorded and not yet published, oldest first.
     """
 
-    connection: Connection
-    answer: Answer
+    client: Client
+    connections: frozenset[ConnectionRef] = frozenset()
+    session: SessionId | None = None
+    outbox: tuple[PresenceEvent, ...] = ()
 
+    def is_empty(self) -> bool:
+        """Return whether there is nothing to keep of it."""
+        return not (self.connections or self.session or self.outbox)
 
-@dataclass(frozen=True, slots=True)
-class NotReplaced:
-    """The client connected again, and its older connection stays: the gateway did not say that it ended."""
+    def connected(self, ref: ConnectionRef) -> Self:
+        """Return it with the connection *ref*; the first one begins a session.
 
-    connection: Connection
-    answer: Answer
-
-
-@dataclass(frozen=True, slots=True)
-class Revived:
-    """A late or repeated write had brought back a connection that had left; it is forgotten again."""
-
-    connection: Connection
-
-
-type Fact = Expired | Joined | Left | Replaced | NotReplaced | Revived
-type Tell = Callable[[Fact], None]
-
-_VISIT_FACTS: dict[Turn, type[Joined | Left]] = {Turn.JOINED: Joined, Turn.LEFT: Left}
-
-
-@dataclass(frozen=True, slots=True)
-class FollowChanges:
-    """Draw the consequences of what became of one id.
-
-    The changes of one id come in their order, those of several ids in any. A
-    change may come again, with those of its id that came after it, whatever
-    had been done of them: no matter where it stopped, nothing is lost, and no
-    visit begins or ends for a second time; where an item was changed in place,
-    its visit may be told of again, under the same id.
-    """
-
-    registry: ConnectionRegistry
-    presence: PresenceStore
-    gateway: Gateway
-    clock: Clock
-    grace: timedelta
-    """Of a connection younger than that, ``GONE`` may mean that its handshake is not answered yet."""
-    replaces_duplicates: bool = False
-    concurrency: int = 1
-    """How many connections are closed at once."""
-
-    def __call__(self, change: Change, tell: Tell, *, until: datetime) -> None:
-        """Take *change* in, and *tell* each fact that comes of it; from *until* on nothing more is closed.
-
-        Where connections are closed, *tell* may be called by several threads.
-
-        Raises:
-            StorageUnavailable: a store did not confirm in time; the change has to come again.
+        Connections that must have ended before *ref* began are dropped, and so
+        is *ref* if a later one shows that it must have ended. An id has one
+        connection at a time, so *ref* replaces any other ref of its id. Above
+        MAX_CONNECTIONS it is not counted.
         """
-        if isinstance(change.after, Tombstone):
-            self._heed_mark(change.after)
-        before, after = _connection(change.before), _connection(change.after)
-        if before is not None and after is not None and not _is_newer(after, before):
-            self._rewritten(before, after, tell)
-            return
-        if before is not None:
-            self._went(before, tell, expired=change.expired)
-        if after is not None:
-            self._came(after, tell, until)
+        ended = frozenset(other for other in self.connections if other.must_have_ended_by(ref.began_at))
+        if ended:
+            return self._without(ended).connected(ref)
+        if any(ref.must_have_ended_by(other.began_at) for other in self.connections):
+            return self
+        others = frozenset(other for other in self.connections if other.connection_id != ref.connection_id)
+        if len(others) >= MAX_CONNECTIONS:
+            return self
+        connections = others | {ref}
+        if self.session is not None:
+            return replace(self, connections=connections)
+        session = _session(ref)
+        return replace(
+            self,
+            connections=connections,
+            session=session,
+            outbox=(*self.outbox, Joined(self.client, session)),
+        )
 
-    def _heed_mark(self, mark: Tombstone) -> None:
-        """A connection that closed before it was recorded has left, too, should it be recorded yet.
+    def disconnected(self, ref: ConnectionRef) -> Self:
+        """Return it without the connection *ref*; the last one ends the session."""
+        return self._without(frozenset({ref}))
 
-        Its mark need not be there by then: a newer connection may have had the
-        id, and closed, since.
-        """
-        if ref := ref_marked(mark):
-            self.presence.mark_left(ref)
+    def _without(self, refs: frozenset[ConnectionRef]) -> Self:
+        connections = self.connections - refs
+        if self.session is None or connections:
+            return replace(self, connections=connections)
+        return replace(
+            self,
+            connections=connections,
+            session=None,
+            outbox=(*self.outbox, Left(self.client, self.session)),
+        )
 
-    def _went(self, connection: Connection, tell: Tell, *, expired: bool) -> None:
-        ref = ref_of(connection)
-        if expired and not self.presence.has_left(ref):
-            tell(Expired(connection))
-        self.presence.mark_left(ref)  # first, or the next delivery of its coming would begin a visit
-        if client := Client.of(connection):
-            self._step(client, lambda presence: presence.went(ref), tell)
-
-    def _rewritten(self, before: Connection, after: Connection, tell: Tell) -> None:
-        """The item was changed in place: the connection stays, and so does its client, under another ref."""
-        old, new = ref_of(before), ref_of(after)
-        client = Client.of(before)
-        if client is None or old == new:
-            return
-        if not self._has_left(old, new):
-            self._step(client, lambda presence: presence.came(new), tell)
-        # It may have left since: the change was followed before, or by another worker, who is ahead.
-        if self._has_left(old, new):
-            self._step(client, lambda presence: presence.went(old).went(new), tell)
-
-    def _has_left(self, *refs: ConnectionRef) -> bool:
-        return any(self.presence.has_left(ref) for ref in refs)
-
-    def _came(self, connection: Connection, tell: Tell, until: datetime) -> None:
-        ref = ref_of(connection)
-        if self.presence.has_left(ref):
-            self._came_too_late(connection, tell)
-            return
-        client = Client.of(connection)
-        if client is None:
-            return
-        presence = self._step(client, lambda presence: presence.came(ref), tell)
-        # Two workers may have the same change, where one that was given up goes on. The other one may have
-        # come to the connection's going since we looked.
-        if self.presence.has_left(ref):
-            self._came_too_late(connection, tell)
-        elif self.replaces_duplicates:
-            self._replace_older(client, presence.connections, tell, until)
-
-    def _came_too_late(self, connection: Connection, tell: Tell) -> None:
-        """A delivery of what had come and gone already, or a dead row that a late write brought back."""
-        ref = ref_of(connection)
-        if client := Client.of(connection):
-            self._step(client, lambda presence: presence.went(ref), tell)
-        if self.registry.get(connection.id) == connection:
-            tell(Revived(connection))
-            self.registry.forget(connection)
-
-    def _step(self, client: Client, step: Callable[[Presence], Presence], tell: Tell) -> Presence:
-        """Change the client's presence, tell what has to be told of it, and only then strike that out."""
-        presence = self.presence.change(client, step)
-        if events := presence.untold:
-            for event in events:
-                tell(_VISIT_FACTS[event.turn](client, event.visit))
-            self.presence.change(client, lambda presence: presence.told(events))
-        return presence
-
-    def _replace_older(
-        self, client: Client, refs: frozenset[ConnectionRef], tell: Tell, until: datetime
-    ) -> None:
-        """End all of a client's connections but the newest, several at once.
-
-        Of two that come at once, the later one's presence holds both, which no
-        index promises.
-        """
-        older = sorted(refs, key=_age_order)[:-1]
-        if not older:
-            return
-        failed = Event()
-
-        def replace_one(ref: ConnectionRef) -> None:
-            if failed.is_set():  # the change has to come again, and with it this one
-                return
-            try:
-                self._replace(client, ref, tell, until)
-            except BaseException:
-                failed.set()
-                raise
-
-        with ThreadPoolExecutor(min(self.concurrency, len(older)), thread_name_prefix="replace") as pool:
-            closings = [pool.submit(replace_one, ref) for ref in older]
-        for closing in closings:
-            closing.result()  # raises what was raised there
-
-    def _replace(self, client: Client, ref: ConnectionRef, tell: Tell, until: datetime) -> None:
-        connection = self.registry.get(parts_of(ref)[0])
-        if connection is None or ref_of(connection) != ref or Client.of(connection) != client:
-            return
-        is_late = self.clock.now() >= until
-        answer = Answer.FAILED if is_late else self.gateway.close(connection)
-        if self._has_ended(connection, answer):
-            tell(Replaced(connection, answer))  # first: it may come again, but must not be lost
-            self.registry.forget(connection)
-        else:
-            tell(NotReplaced(connection, answer))
-
-    def _has_ended(self, connection: Connection, answer: Answer) -> bool:
-        if answer is Answer.GONE:
-            return not is_young(connection, self.clock.now(), self.grace)
-        return answer is Answer.CLOSED
+    def mark_published(self, events: Collection[PresenceEvent]) -> Self:
+        """Return it with *events* taken out of the outbox."""
+        return replace(self, outbox=tuple(event for event in self.outbox if event not in events))
 
 
-def _connection(entry: Entry | None) -> Connection | None:
-    return entry if isinstance(entry, Connection) else None
-
-
-def _is_newer(after: Connection, before: Connection) -> bool:
-    """Whether *after* is another connection; where a time is unknown, or goes back, it is the same one."""
-    return is_older(before.connected_at, after.connected_at)
-
-
-def _age_order(ref: ConnectionRef) -> tuple[int, ConnectionRef]:
-    return parts_of(ref)[1], ref
+def _session(first: ConnectionRef) -> SessionId:
+    return SessionId(f"{first.connection_id}@{(first.began_at - _EPOCH) // timedelta(milliseconds=1)}")

@@ -1,1 +1,1 @@
-"""Where the platform calls in."""
+"""The Lambda functions, and the translation of their events."""

@@ -1,8 +1,8 @@
-"""API Gateway's WebSocket events to the domain's words, and outcomes to its answers.
+"""API Gateway's WebSocket events as domain values, and its answers.
 
 The shapes are those of AWS's developer guide ('Set up a WebSocket API
-integration request') and of captured events. What the gateway should not send
-but a misrouted test event may is answered, never a traceback.
+integration request') and of captured events. A malformed event, such as a
+misrouted test event, gets an answer and no traceback.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -15,32 +15,32 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Response(TypedDict):
-    """What a proxy integration answers; any status but 2xx refuses the handshake with that status."""
+    """The answer of a proxy integration. Any status but 2xx refuses the handshake with that status."""
 
     statusCode: int
     body: str
 
 
 def response(status: int, body: str) -> Response:
-    """The answer with *status* (HTTP) and *body* (plain text)."""
+    """Return the answer with an HTTP *status* and a plain-text *body*."""
     return {"statusCode": status, "body": body}
 
 
 def route_key(event: object) -> str | None:
-    """The route that the gateway chose, such as ``$connect``."""
+    """Return the event's route, such as ``$connect``."""
     return clean(_text(_context(event), "routeKey"))
 
 
 def known_connection_id(event: object) -> str | None:
-    """The connection id, for the log only: as it came, if one came."""
+    """Return the connection id as it is, for the log only."""
     return clean(_text(_context(event), "connectionId"))
 
 
 def handshake(event: object) -> Handshake:
-    """What a ``$connect`` event tells.
+    """Return the handshake in a ``$connect`` event.
 
     Raises:
-        InvalidHandshake: it names no connection, or its query is no map of text.
+        InvalidHandshake: it has no connection id, or its query is no map of text.
     """
     context = _context(event)
     identity = _section(context, "identity")
@@ -51,7 +51,7 @@ def handshake(event: object) -> Handshake:
         headers=headers,
         peer_address=_text(identity, "sourceIp"),
         user_agent=_text(identity, "userAgent") or next(iter(headers.get("user-agent", ())), None),
-        connected_at=_moment(context, "connectedAt"),
+        connected_at=_time(context, "connectedAt"),
         api_id=_text(context, "apiId"),
         domain_name=_text(context, "domainName"),
         stage=_text(context, "stage"),
@@ -60,17 +60,17 @@ def handshake(event: object) -> Handshake:
 
 
 def disconnect(event: object) -> Disconnect:
-    """What a ``$disconnect`` event tells; its code and reason may be missing or null.
+    """Return the disconnect in a ``$disconnect`` event; its code and reason may be missing or null.
 
     Raises:
-        InvalidHandshake: it names no connection.
+        InvalidHandshake: it has no connection id.
     """
     context = _context(event)
     code = context.get("disconnectStatusCode")
     return Disconnect(
         connection_id=_connection_id(context),
-        connected_at=_moment(context, "connectedAt"),
-        disconnected_at=_moment(context, "requestTimeEpoch"),
+        connected_at=_time(context, "connectedAt"),
+        disconnected_at=_time(context, "requestTimeEpoch"),
         status_code=code if _is_integer(code) else None,
         reason=clean(_text(context, "disconnectReason")),
     )
@@ -88,7 +88,7 @@ def _connection_id(context: dict[str, object]) -> ConnectionId:
 
 
 def _query(event: object) -> dict[str, str]:
-    """The query's values, empty ones left out; of a repeated name the gateway gives the last."""
+    """Return the query without empty values; of a repeated name, the gateway sends the last value."""
     query = event.get("queryStringParameters") if isinstance(event, dict) else None
     if query is None:
         return {}
@@ -100,7 +100,7 @@ def _query(event: object) -> dict[str, str]:
 
 
 def _headers(event: object) -> dict[str, list[str]]:
-    """Every header by its lower-case name; ``multiValueHeaders`` has the repeated ones whole."""
+    """Return all headers by lower-case name; ``multiValueHeaders`` has every value of a repeated one."""
     headers: dict[str, list[str]] = {}
     for given, values in _section(event, "multiValueHeaders").items():
         if isinstance(values, list):
@@ -115,7 +115,7 @@ def _headers(event: object) -> dict[str, list[str]]:
 
 
 def _section(parent: object, name: str) -> dict[str, object]:
-    """A map inside a map; empty where it is missing, null or something else."""
+    """Return a map inside a map; empty if it is missing, null or no map."""
     section = parent.get(name) if isinstance(parent, dict) else None
     return section if isinstance(section, dict) else {}
 
@@ -125,8 +125,8 @@ def _text(section: dict[str, object], name: str) -> str | None:
     return text if isinstance(text, str) and text else None
 
 
-def _moment(section: dict[str, object], name: str) -> datetime | None:
-    """A time that the gateway gives in epoch milliseconds; ``None`` for what is no time."""
+def _time(section: dict[str, object], name: str) -> datetime | None:
+    """Return a time given in epoch milliseconds; ``None`` if it is no time."""
     milliseconds = section.get(name)
     if not _is_integer(milliseconds):
         return None

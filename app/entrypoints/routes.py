@@ -1,7 +1,7 @@
-"""The routes of the WebSocket API: each answers its event and leaves one log record of the outcome.
+"""The routes of the WebSocket API: each answers its event and logs one record of the outcome.
 
-Lambda's JSON log format writes a record's ``extra`` as fields of its own; the
-metric filters in infra/template.yaml count records by their ``event``.
+Lambda's JSON log format writes a record's ``extra`` as fields; the metric
+filters in infra/template.yaml count records by their ``event``.
 """
 
 import logging
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from app.domain.errors import AlreadyClosed, InvalidHandshake, StorageUnavailable
+from app.domain.handshakes import CloseConnection, OpenConnection
 from app.domain.model import Connection
-from app.domain.use_cases import CloseConnection, OpenConnection
 from app.entrypoints import events
 from app.entrypoints.events import Response
 
@@ -20,11 +20,11 @@ logger = logging.getLogger("switchboard")
 
 @dataclass(frozen=True, slots=True)
 class Routes:
-    """What API Gateway may call: one function per route, or one for them all.
+    """The routes that API Gateway calls: a method for each, and one for both.
 
-    Every method takes the event and Lambda's context, and answers whatever
-    comes: 200, or 400 for what can't be recorded, 410 for who has left already,
-    503 where the store is unavailable, 500 for a bug.
+    A method takes the event and Lambda's context, and always answers: 200, 400
+    for an invalid handshake, 410 for a client that has left, 503 if the store is
+    unavailable, 500 for a bug.
     """
 
     open_connection: OpenConnection
@@ -35,7 +35,7 @@ class Routes:
         return _answer("$connect", event, self._open)
 
     def disconnect(self, event: object, context: object) -> Response:
-        """Answer ``$disconnect``: 200 ``disconnected`` once the connection is in the store no more."""
+        """Answer ``$disconnect``: 200 ``disconnected`` once the connection is not in the store."""
         return _answer("$disconnect", event, self._close)
 
     def handler(self, event: object, context: object) -> Response:
@@ -55,7 +55,7 @@ class Routes:
             "connectionId": opened.connection.id,
             "repeated": opened.repeated,
         }
-        logger.info("connection opened", extra=facts | _who(opened.connection))
+        logger.info("connection opened", extra=facts | _client_facts(opened.connection))
         return events.response(200, "connected")
 
     def _close(self, event: object) -> Response:
@@ -65,14 +65,14 @@ class Routes:
         facts: dict[str, object] = {
             "event": "connection.closed",
             "connectionId": disconnect.connection_id,
-            "found": connection is not None if removed.certain else "unknown",
+            "found": "unknown" if removed.outcome_unknown else connection is not None,
             "disconnectStatusCode": disconnect.status_code,
             "disconnectReason": disconnect.reason,
         }
         if connection is not None:
-            facts |= _who(connection)
-        if closed.lasted is not None:
-            facts["durationMs"] = closed.lasted // timedelta(milliseconds=1)
+            facts |= _client_facts(connection)
+        if closed.duration is not None:
+            facts["durationMs"] = closed.duration // timedelta(milliseconds=1)
         logger.info("connection closed", extra=facts)
         return events.response(200, "disconnected")
 
@@ -102,14 +102,14 @@ def _answer(route: str | None, event: object, act: Callable[[object], Response])
             "reason": error.reason,
             "write": "unknown" if error.outcome_unknown else "none",
         }
-        logger.error("store unavailable", extra=facts)  # noqa: TRY400 - named, so no traceback
+        logger.error("store unavailable", extra=facts)  # noqa: TRY400 - expected, so no traceback
         return events.response(503, "The list of connections is unavailable; try again.")
-    except Exception:  # a bug: whole in the log, nothing of it to the client
+    except Exception:  # a bug: logged whole, and the client sees nothing of it
         logger.exception("bug", extra=facts | {"event": "bug"})
         return events.response(500, "Internal error.")
 
 
-def _who(connection: Connection) -> dict[str, object]:
+def _client_facts(connection: Connection) -> dict[str, object]:
     return {
         "clientId": connection.client_id,
         "account": connection.account,

@@ -1,91 +1,123 @@
-"""The composition root resolves, and takes other parts by its constructor's arguments."""
+"""The containers resolve, accept overrides by argument, and the entrypoints start with them."""
 
 import gc
 import importlib
 import logging
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from dependency_injector.containers import DeclarativeContainer
 from mypy import api as mypy
 
 from app.adapters.clock import SystemClock
-from app.adapters.dynamodb import (
-    DynamoDBConnectionRegistry,
-    DynamoDBConnectionStore,
-    DynamoDBPresenceStore,
-)
-from app.adapters.dynamodb_direct.store import DirectDynamoDBConnectionStore
+from app.adapters.dynamodb.direct.transport import DirectTransport
+from app.adapters.dynamodb.presence import DynamoDBPresenceStore
+from app.adapters.dynamodb.sdk import SdkTransport
+from app.adapters.dynamodb.store import DynamoDBConnectionStore
+from app.adapters.dynamodb.table import DynamoDBConnectionTable
 from app.adapters.ip import PeerFirstIpResolver, TrustedProxyIpResolver
-from app.adapters.memory import MemoryConnectionStore
-from app.adapters.memory_presence import MemoryPresenceStore
-from app.container import Container
+from app.adapters.memory import MemoryConnectionTable, MemoryPresenceStore
+from app.containers.handshakes import Handshakes
+from app.containers.operations import Operations
 from app.settings import InvalidSetting, Settings
-from tests.builders import FixedClock, Invocation, a_connect_event, a_disconnect_event, a_handshake, an_event
+from tests.builders import Invocation, a_connect_event, a_disconnect_event, a_handshake, an_event
+from tests.fakes import FixedClock, RecordingPublisher
 
 ROOT = Path(__file__).parent.parent.parent
 ENVIRON = {
     "CONNECTIONS_TABLE": "Connections",
     "AWS_REGION": "ap-northeast-2",
     "PRESENCE_TABLE": "Presence",
-    "AWS_ENDPOINT_URL_DYNAMODB": "http://127.0.0.1:9",  # where nobody listens
+    "AWS_ENDPOINT_URL_DYNAMODB": "http://127.0.0.1:9",  # no server listens there
 }
 
 
-def a_container(**environ: str) -> Container:
-    return Container(settings=Settings.from_environ(ENVIRON | environ))
+def handshakes(**environ: str) -> Handshakes:
+    return Handshakes(settings=Settings.from_environ(ENVIRON | environ))
 
 
-def test_every_provider_resolves_and_to_the_same_object_each_time() -> None:
-    container = a_container()
+def operations(**environ: str) -> Operations:
+    return Operations(settings=Settings.from_environ(ENVIRON | environ), publisher=RecordingPublisher())
 
+
+@pytest.mark.parametrize("container", [handshakes(), operations()], ids=["handshakes", "operations"])
+def test_every_provider_resolves_to_a_singleton(container: DeclarativeContainer) -> None:
     for name, provider in container.providers.items():
         assert provider() is not None, name
         assert provider() is provider(), name
 
 
-def test_without_settings_nothing_resolves() -> None:
+@pytest.mark.parametrize(
+    "resolve",
+    [lambda: Handshakes().open_connection(), lambda: Operations().sweep_connections()],
+    ids=["handshakes", "operations"],
+)
+def test_the_settings_are_required(resolve: Callable[[], object]) -> None:
     with pytest.raises(Exception, match="settings"):
-        Container().open_connection()
+        resolve()
 
 
-def test_the_settings_pick_the_adapters() -> None:
-    assert isinstance(a_container().store(), DirectDynamoDBConnectionStore)
-    assert isinstance(a_container(STORE="dynamodb-boto3").store(), DynamoDBConnectionStore)
-    assert isinstance(a_container(STORE="memory").store(), MemoryConnectionStore)
-    assert isinstance(a_container().registry(), DynamoDBConnectionRegistry)
-    assert isinstance(a_container().presence(), DynamoDBPresenceStore)
-    assert isinstance(a_container(STORE="memory").presence(), MemoryPresenceStore)
-    assert isinstance(a_container().ip_resolver(), PeerFirstIpResolver)
-    assert isinstance(a_container(TRUSTED_PROXIES="10.0.0.0/8").ip_resolver(), TrustedProxyIpResolver)
-    assert isinstance(a_container().clock(), SystemClock)
+def test_the_settings_select_the_adapters_of_the_handshakes() -> None:
+    assert isinstance(handshakes().store(), DynamoDBConnectionStore)
+    assert isinstance(handshakes(STORE="memory").store(), MemoryConnectionTable)
+    assert isinstance(handshakes().ip_resolver(), PeerFirstIpResolver)
+    assert isinstance(handshakes(TRUSTED_PROXIES="10.0.0.0/8").ip_resolver(), TrustedProxyIpResolver)
+    assert isinstance(handshakes().clock(), SystemClock)
 
 
-@pytest.mark.parametrize("store", ["dynamodb-boto3", "memory"])
-def test_what_the_handshakes_write_is_what_is_read_as_a_whole(store: str) -> None:
-    container = a_container(STORE=store)
+@pytest.mark.parametrize(
+    ("store", "transport"), [("dynamodb", DirectTransport), ("dynamodb-boto3", SdkTransport)]
+)
+def test_the_settings_select_the_transport_of_the_handshakes(store: str, transport: type) -> None:
+    container = handshakes(STORE=store)
 
-    assert container.store() is container.registry()
+    assert vars(container.store())["_transport"] in (container.direct(), container.sdk())
+    assert isinstance(vars(container.store())["_transport"], transport)
 
 
-def test_only_who_is_present_needs_its_table() -> None:
-    container = a_container(PRESENCE_TABLE="")
+@pytest.mark.parametrize("store", ["dynamodb", "dynamodb-boto3"])
+def test_the_operations_share_one_sdk_client(store: str) -> None:
+    container = operations(STORE=store)
+
+    assert isinstance(container.table(), DynamoDBConnectionTable)
+    assert isinstance(container.presence(), DynamoDBPresenceStore)
+    assert vars(container.table())["_transport"] is vars(container.presence())["_transport"]
+
+
+def test_the_operations_can_use_memory() -> None:
+    assert isinstance(operations(STORE="memory").table(), MemoryConnectionTable)
+    assert isinstance(operations(STORE="memory").presence(), MemoryPresenceStore)
+
+
+def test_only_presence_needs_the_presence_table() -> None:
+    container = operations(PRESENCE_TABLE="")
 
     assert container.sweep_connections() is container.sweep_connections()
     with pytest.raises(InvalidSetting, match="^PRESENCE_TABLE is missing"):
-        container.follow_changes()
+        container.track_presence()
 
 
-def test_a_store_that_there_is_not_is_named() -> None:
-    with pytest.raises(InvalidSetting, match="^STORE must be one of: dynamodb, dynamodb-boto3, memory"):
-        a_container(STORE="redis").open_connection()
+@pytest.mark.parametrize("name", ["CONNECTIONS_TABLE", "AWS_REGION"])
+def test_dynamodb_needs_a_table_and_a_region(name: str) -> None:
+    with pytest.raises(InvalidSetting, match=f"^{name} is missing"):
+        handshakes(**{name: ""}).open_connection()
+    with pytest.raises(InvalidSetting, match=f"^{name} is missing"):
+        operations(**{name: ""}).sweep_connections()
 
 
-def test_the_settings_reach_the_use_cases() -> None:
-    open_connection = a_container(
+def test_memory_needs_no_table_and_no_region() -> None:
+    container = handshakes(STORE="memory", CONNECTIONS_TABLE="", AWS_REGION="")
+
+    assert container.open_connection()(a_handshake()).connection.id == "c-1"
+
+
+def test_the_settings_reach_the_handshakes() -> None:
+    open_connection = handshakes(
         STORE="memory", TTL_HOURS="3", CLIENT_ATTRIBUTES="appVersion", TRUSTED_PROXIES="10.0.0.0/8"
     ).open_connection()
 
@@ -102,55 +134,79 @@ def test_the_settings_reach_the_use_cases() -> None:
     assert connection.source_ip == "203.0.113.7"
 
 
-def test_the_settings_reach_the_upkeep() -> None:
-    container = a_container(SWEEP_GRACE_SECONDS="45", SWEEP_CONCURRENCY="7", DUPLICATES="replace")
+def test_the_settings_reach_the_operations() -> None:
+    container = operations(SWEEP_GRACE_SECONDS="45", SWEEP_CONCURRENCY="7", DUPLICATES="replace")
 
     assert container.sweep_connections().grace == timedelta(seconds=45)
-    assert container.sweep_connections().concurrency == 7
-    assert container.follow_changes().grace == timedelta(seconds=45)
-    assert container.follow_changes().replaces_duplicates
-    assert container.hang_up().grace == timedelta(seconds=45)
+    assert container.evict_connection().grace == timedelta(seconds=45)
+    assert container.track_presence().evict is container.evict_connection()
+    assert container.track_presence().replaces_duplicates
+    assert vars(container.workers())["_size"] == 7
 
 
-def test_another_part_is_given_by_name() -> None:
-    clock = FixedClock()
+def test_a_provider_is_overridden_by_keyword() -> None:
+    clock, table = FixedClock(), MemoryConnectionTable()
 
-    container = Container(settings=Settings(store="memory"), clock=clock)
+    container = Handshakes(settings=Settings(), clock=clock, store=table)
+    stored = container.open_connection()(a_handshake()).connection
 
-    assert container.clock() is clock
-    assert container.open_connection()(a_handshake()).connection.created_at == clock.now()
+    assert stored.created_at == clock.now()
+    assert table.get(stored.id) == stored
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "app" / "containers").glob("*.py")), ids=lambda it: it.name)
+def test_a_container_is_short_and_has_no_local_import(path: Path) -> None:
+    source = path.read_text()
+
+    assert len(source.splitlines()) <= 80
+    assert re.findall(r"^ +(?:from .+ )?import ", source, re.MULTILINE) == []
+
+
+def test_at_most_two_imports_of_the_app_are_local_and_each_has_a_reason() -> None:
+    lines = [line for path in (ROOT / "app").rglob("*.py") for line in path.read_text().splitlines()]
+    local = [line for line in lines if "PLC0415" in line]
+
+    assert len(local) <= 2
+    assert sum("import_module(" in line for line in lines) == 1  # the container's, for what STORE chooses
+    assert all(re.search(r"PLC0415 - \w", line) for line in local)
 
 
 def test_a_wrong_adapter_fails_the_type_check(tmp_path: Path) -> None:
-    source = (ROOT / "app" / "container.py").read_text()
+    source = (ROOT / "app" / "containers" / "handshakes.py").read_text()
     wrong = tmp_path / "wrong_container.py"
     wrong.write_text(source.replace("Singleton(SystemClock)", "Singleton(PeerFirstIpResolver)"))
 
-    told, _, status = mypy.run(["--config-file", str(ROOT / "pyproject.toml"), str(wrong)])
+    output, _, status = mypy.run(["--config-file", str(ROOT / "pyproject.toml"), str(wrong)])
 
     assert status == 1
-    assert 'expected "Callable[..., Clock]' in told
+    assert 'expected "Callable[..., Clock]' in output
+
+
+def unload(*modules: str) -> None:
+    for name in modules:
+        sys.modules.pop(name, None)
 
 
 @pytest.fixture
-def fresh_entrypoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The entrypoint's name; it is imported anew inside the test and forgotten after, with what it sets."""
+def fresh_entrypoints(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Import the entrypoints again, and restore the process-wide settings that they change."""
     for name in ("_srcfile", "logThreads", "logProcesses", "logMultiprocessing", "logAsyncioTasks"):
         monkeypatch.setattr(logging, name, getattr(logging, name))
-    name = "app.entrypoints.aws_lambda"
-    sys.modules.pop(name, None)
-    yield name
-    sys.modules.pop(name, None)
+    modules = [f"app.entrypoints.{name}" for name in ("aws_lambda", "aws_sweep", "aws_stream")]
+    unload(*modules)
+    yield
+    unload(*modules)
     gc.unfreeze()
     gc.enable()
 
 
-def test_the_entrypoint_is_ready_once_it_is_imported(
-    fresh_entrypoint: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.usefixtures("fresh_entrypoints")
+def test_the_handshake_functions_work_once_they_are_imported(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("STORE", "memory")
 
-    module = importlib.import_module(fresh_entrypoint)
+    module = importlib.import_module("app.entrypoints.aws_lambda")
 
     with caplog.at_level(logging.INFO):
         assert module.connect(a_connect_event(), None) == {"statusCode": 200, "body": "connected"}
@@ -159,39 +215,36 @@ def test_the_entrypoint_is_ready_once_it_is_imported(
     assert [vars(record).get("found") for record in caplog.records] == [None, True, False]
 
 
-def test_a_setting_that_is_wrong_fails_the_start(
-    fresh_entrypoint: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("fresh_entrypoints")
+def test_the_sweep_and_stream_functions_work_once_they_are_imported(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setenv("STORE", "memory")
+    monkeypatch.setenv("AWS_REGION", "ap-northeast-2")
+
+    sweep = importlib.import_module("app.entrypoints.aws_sweep").handler
+    stream = importlib.import_module("app.entrypoints.aws_stream").handler
+
+    with caplog.at_level(logging.INFO):
+        assert sweep({}, Invocation(timedelta(seconds=30)))["scanned"] == 0
+        assert stream(an_event("stream_insert"), Invocation()) == {"batchItemFailures": []}
+    assert [vars(record)["event"] for record in caplog.records] == ["sweep.finished", "presence.joined"]
+
+
+@pytest.mark.parametrize("name", ["aws_lambda", "aws_sweep", "aws_stream"])
+@pytest.mark.usefixtures("fresh_entrypoints")
+def test_an_invalid_setting_fails_the_import(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TTL_HOURS", "for ever")
     monkeypatch.setenv("CONNECTIONS_TABLE", "Connections")
     monkeypatch.setenv("AWS_REGION", "ap-northeast-2")
 
     with pytest.raises(InvalidSetting, match="^TTL_HOURS must be a whole number"):
-        importlib.import_module(fresh_entrypoint)
+        importlib.import_module(f"app.entrypoints.{name}")
 
 
-def test_the_functions_that_no_client_waits_for_are_ready_once_they_are_asked_for(
-    fresh_entrypoint: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setenv("STORE", "memory")
-
-    module = importlib.import_module(fresh_entrypoint)
-
-    with caplog.at_level(logging.INFO):
-        assert module.sweep({}, Invocation(timedelta(seconds=30)))["scanned"] == 0
-        assert module.on_change(an_event("stream_insert"), Invocation()) == {"batchItemFailures": []}
-    assert [vars(record)["event"] for record in caplog.records] == ["sweep.finished", "presence.joined"]
-
-
-def test_a_handshakes_start_imports_nothing_of_the_upkeep(
-    fresh_entrypoint: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_handshake_functions_import_no_operation_and_no_sdk() -> None:
     result = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            f"import sys, {fresh_entrypoint}; print(*[it for it in sys.modules if it.startswith('app.')])",
-        ],
+        [sys.executable, "-c", "import sys, app.entrypoints.aws_lambda; print(*sys.modules)"],
         cwd=ROOT,
         env={**ENVIRON, "AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"},
         capture_output=True,
@@ -199,17 +252,14 @@ def test_a_handshakes_start_imports_nothing_of_the_upkeep(
         check=True,
     )
 
-    upkeep = {"upkeep", "sweep", "presence", "listing", "gateway", "pace", "dynamodb", "sweeping", "changes"}
-    imported = {name.rpartition(".")[2] for name in result.stdout.split()}
-    assert "dynamodb_direct" in imported
-    assert imported & upkeep == set()
-
-
-def test_a_function_that_there_is_not_is_no_attribute(
-    fresh_entrypoint: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("STORE", "memory")
-    module = importlib.import_module(fresh_entrypoint)
-
-    with pytest.raises(AttributeError, match="has no attribute 'swep'"):
-        module.swep  # noqa: B018
+    imported = set(result.stdout.split())
+    operations = {
+        "app.cli",
+        "app.containers.operations",
+        *(f"app.domain.{name}" for name in ("events", "lifecycle", "operations", "presence")),
+        *(f"app.domain.{name}" for name in ("selection", "sweep", "tracking")),
+        *(f"app.adapters.{name}" for name in ("gateway", "memory", "threads")),
+        *(f"app.adapters.dynamodb.{name}" for name in ("presence", "sdk", "table")),
+    }
+    assert "app.adapters.dynamodb.direct" in imported
+    assert imported & (operations | {"boto3", "botocore"}) == set()

@@ -1,4 +1,4 @@
-"""A lane that can't run says so, before and after, and fails where it is required."""
+"""A lane that can't run is reported at the start and at the end, and fails if it is required."""
 
 import os
 import subprocess
@@ -11,21 +11,21 @@ NO_DATABASE = "DynamoDB Local can't run: no Docker engine answers, and no java a
 
 
 def run_tests(*arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":
-    """pytest with coverage, on a machine with neither Docker nor Java."""
-    bare = {name: value for name, value in os.environ.items() if name != "REQUIRE_LANES"}
-    nothing = {"PATH": "/nonexistent", "DOCKER_HOST": "unix:///nonexistent"}
+    """Run pytest with coverage, as on a machine with neither Docker nor Java."""
+    inherited = {name: value for name, value in os.environ.items() if name != "REQUIRE_LANES"}
+    without_tools = {"PATH": "/nonexistent", "DOCKER_HOST": "unix:///nonexistent"}
     options = ["-p", "no:cacheprovider", "--cov", "--cov-report="]
     return subprocess.run(
         [sys.executable, "-m", "pytest", *options, *arguments],
         cwd=ROOT,
-        env=bare | nothing | environ,
+        env=inherited | without_tools | environ,
         capture_output=True,
         text=True,
         check=False,
     )
 
 
-def test_what_is_left_out_is_told_first_and_last_and_is_no_failure(tmp_path: Path) -> None:
+def test_a_lane_that_cannot_run_is_reported_first_and_last_and_does_not_fail(tmp_path: Path) -> None:
     result = run_tests("tests/integration/test_costs.py", COVERAGE_FILE=str(tmp_path / "coverage"))
 
     assert result.returncode == 0, result.stdout
@@ -35,14 +35,14 @@ def test_what_is_left_out_is_told_first_and_last_and_is_no_failure(tmp_path: Pat
     assert "The coverage is not judged" in summary
 
 
-def test_where_nothing_is_left_out_the_coverage_is_judged(tmp_path: Path) -> None:
-    result = run_tests("tests/unit/test_clock.py", COVERAGE_FILE=str(tmp_path / "coverage"))
+def test_coverage_is_checked_if_every_lane_can_run(tmp_path: Path) -> None:
+    result = run_tests("tests/contract/test_clock.py", COVERAGE_FILE=str(tmp_path / "coverage"))
 
     assert result.returncode == 1, result.stdout
     assert "Required test coverage of 100.0% not reached" in result.stdout
 
 
-def test_where_a_lane_is_required_it_fails(tmp_path: Path) -> None:
+def test_a_required_lane_that_cannot_run_fails(tmp_path: Path) -> None:
     result = run_tests(
         "tests/integration/test_costs.py",
         COVERAGE_FILE=str(tmp_path / "coverage"),

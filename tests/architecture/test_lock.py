@@ -1,4 +1,4 @@
-"""The image's dependencies exist for both of Lambda's processors, as wheels that its Linux can load."""
+"""Every dependency of the image has a wheel for both of Lambda's processors, with pinned hashes."""
 
 import subprocess
 from pathlib import Path
@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.mark.parametrize("name", ["Makefile", "Dockerfile"])
-def test_what_pip_installs_it_installs_by_hash(name: str) -> None:
+def test_pip_installs_only_with_hashes(name: str) -> None:
     installs = [line for line in (ROOT / name).read_text().splitlines() if "-m pip install" in line]
 
     assert installs
@@ -30,7 +30,7 @@ def test_every_dependency_of_the_image_has_a_wheel(processor: str, tmp_path: Pat
     options = f"--dry-run --require-hashes --only-binary :all: --python-platform {processor}-manylinux_2_28"
     command: list[str | Path] = [executable, "pip", "install", *options.split(), "--target", tmp_path]
     command += ["--requirements", requirements]
-    for network in (["--offline"], []):  # without it where uv's cache has what it takes
+    for network in (["--offline"], []):  # offline first: uv's cache may have every wheel
         result = subprocess.run([*command, *network], cwd=ROOT, capture_output=True, text=True, check=False)
         if result.returncode == 0:
             break

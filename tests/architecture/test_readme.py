@@ -1,4 +1,4 @@
-"""The README's commands do what it says."""
+"""The README's commands succeed."""
 
 import re
 import shlex
@@ -16,22 +16,22 @@ ROOT = Path(__file__).parent.parent.parent
 RUN_ELSEWHERE = {
     "make test": "it runs this test",
     "make check": "it takes half a minute; .ci/run runs it before the tests",
-    "make demo": "tests/stack runs it and looks at what it prints",
-    "make bench": "it takes minutes, and a busy machine spoils it: by hand",
-    "make bench-image": "likewise",
-    "make chaos": "it takes minutes; tests/integration/test_chaos.py is a small one",
+    "make demo": "tests/stack runs it and checks its output",
+    "make bench": "it takes minutes and an idle machine: run it by hand",
+    "make bench-image": "as make bench",
+    "make chaos": "it takes minutes; tests/integration/test_chaos.py is a small run",
     "make run": "tests/stack starts it and ends it with Ctrl-C",
     "sam build && sam deploy --guided": "it needs an AWS account",
 }
 
 
 def commands() -> list[str]:
-    """Every line of the README's shell blocks, without its comment."""
+    """Return the lines of the README's shell blocks, without their comments."""
     blocks = re.findall(r"^```sh\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
     return [line.partition("#")[0].strip() for block in blocks for line in block.splitlines()]
 
 
-def test_every_command_is_run_here_or_for_a_reason_elsewhere() -> None:
+def test_every_command_is_run_here_or_has_a_reason_to_run_elsewhere() -> None:
     assert set(RUN_ELSEWHERE) < set(commands())
     run_here = {"make image", "make cli ARGS=--help"}
     assert run_here == set(commands()) - set(RUN_ELSEWHERE)

@@ -1,4 +1,4 @@
-"""The tests pass whatever the user has set, and read no file of the user's."""
+"""The tests do not depend on the user's environment and files."""
 
 import os
 import subprocess
@@ -11,32 +11,32 @@ from tests.serving import serving
 
 ROOT = Path(__file__).parent.parent.parent
 
-THAT_SIGN_OR_CONNECT = ("tests/integration/test_gateway.py", "tests/contract/test_presence_store.py")
+TESTS_THAT_SIGN_OR_CONNECT = ("tests/integration/test_gateway.py", "tests/contract/test_presence_store.py")
 
 
-def test_nothing_of_the_users_settings_reaches_a_test(tmp_path: Path) -> None:
-    asked: list[str] = []
+def test_no_setting_of_the_user_reaches_a_test(tmp_path: Path) -> None:
+    requests: list[str] = []
 
-    class Users(BaseHTTPRequestHandler):
-        """The endpoint and the proxy of the user: nobody has any business there."""
+    class UsersServer(BaseHTTPRequestHandler):
+        """The endpoint and the proxy in the user's settings: no test may call it."""
 
         def handle(self) -> None:
-            asked.append(self.rfile.readline().decode())
+            requests.append(self.rfile.readline().decode())
 
-    with serving(Users) as url:
+    with serving(UsersServer) as url:
         result = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *THAT_SIGN_OR_CONNECT],
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS_THAT_SIGN_OR_CONNECT],
             cwd=ROOT,
-            env=USERS | _a_users_settings(tmp_path, url),
+            env=USERS | _users_settings(tmp_path, url),
             capture_output=True,
             text=True,
             check=False,
         )
 
-    assert (result.returncode, asked) == (0, []), result.stdout
+    assert (result.returncode, requests) == (0, []), result.stdout
 
 
-def _a_users_settings(home: Path, url: str) -> dict[str, str]:
+def _users_settings(home: Path, url: str) -> dict[str, str]:
     (home / ".aws").mkdir()
     (home / ".aws" / "config").write_text(f"[default]\nregion = us-west-2\nendpoint_url = {url}\n")
     keys = "aws_access_key_id = AKIAUSERS\naws_secret_access_key = users\n"
@@ -59,7 +59,7 @@ def _a_users_settings(home: Path, url: str) -> dict[str, str]:
         "COLUMNS": "20",
         "LANG": "C",
         "LC_ALL": "C",
-        "PATH": "/nonexistent",  # no Java, so that no database has to start for this
+        "PATH": "/nonexistent",  # no Java, so that no database starts
         "DOCKER_HOST": "unix:///nonexistent",
         "REQUIRE_LANES": "",
         "PYTEST_ADDOPTS": "",

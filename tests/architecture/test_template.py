@@ -1,4 +1,4 @@
-"""What infra/template.yaml promises, read from the CloudFormation that the SAM transform makes of it."""
+"""infra/template.yaml, checked as the CloudFormation template that the SAM transform makes of it."""
 
 import ast
 import importlib.util
@@ -6,27 +6,29 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
-from ipaddress import ip_network
 from pathlib import Path
+from socket import AF_INET6, inet_aton, inet_pton
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from app.domain.upkeep import LONGEST_CONNECTION
-from app.entrypoints import changes, routes, sweeping
+from app.domain.lifecycle import MAX_CONNECTION_DURATION
+from app.domain.model import Network
+from app.domain.sweep import Outcome
+from app.entrypoints import routes, stream, sweep
 from app.settings import LONGEST_STORE_CALL, InvalidSetting, Settings, SweepSettings
 from tests.template import PATH, source, transformed
 
-API_GATEWAY_GIVES_UP = timedelta(seconds=29)
+API_GATEWAY_TIMEOUT = timedelta(seconds=29)
 
 CONNECT, DISCONNECT = "ConnectFunction", "DisconnectFunction"
 SWEEP, CHANGES = "SweepFunction", "ChangesFunction"
-FUNCTIONS = {  # each with its callable, its role and its log
-    CONNECT: ("connect", "ConnectRole", "ConnectLogGroup"),
-    DISCONNECT: ("disconnect", "DisconnectRole", "DisconnectLogGroup"),
-    SWEEP: ("sweep", "SweepRole", "SweepLogGroup"),
-    CHANGES: ("on_change", "ChangesRole", "ChangesLogGroup"),
+FUNCTIONS = {  # each with its command, its role and its log
+    CONNECT: ("aws_lambda.connect", "ConnectRole", "ConnectLogGroup"),
+    DISCONNECT: ("aws_lambda.disconnect", "DisconnectRole", "DisconnectLogGroup"),
+    SWEEP: ("aws_sweep.handler", "SweepRole", "SweepLogGroup"),
+    CHANGES: ("aws_stream.handler", "ChangesRole", "ChangesLogGroup"),
 }
 each_function = pytest.mark.parametrize("function", FUNCTIONS)
 each_route_function = pytest.mark.parametrize("function", [CONNECT, DISCONNECT])
@@ -56,10 +58,10 @@ AWS_METRICS = {
     },
 }
 
-# AWS's developer guide, 'Configure logging for WebSocket APIs': of its variables, those that carry nothing in
-# which a client could send a token. Left out on purpose: authorizer.*, identity.apiKey, identity.userAgent (a
-# header) and the texts of errors.
-HARMLESS = {
+# The variables of an access log that can't contain a token sent by a client (AWS's developer guide,
+# 'Configure logging for WebSocket APIs'). Not among them: authorizer.*, identity.apiKey, identity.userAgent
+# (a header) and error messages.
+SAFE_LOG_VARIABLES = {
     "connectionId",
     "error.responseType",
     "eventType",
@@ -74,7 +76,7 @@ HARMLESS = {
     "status",
 }
 
-# Filters whose metric is a figure of the sweep's record: the metric, the field that it is, the pattern.
+# Filters that take a number from the sweep's record: the metric, the field, the pattern.
 _FINISHED = '$.event = "sweep.finished" && $.dryRun IS FALSE'
 _SWEPT = '($.event = "sweep.finished" || $.event = "sweep.unfinished") && $.dryRun IS FALSE'
 FIGURES = {
@@ -102,21 +104,21 @@ FIGURES = {
     ),
 }
 
-# What else a filter asks for, beside its event.
-FURTHER = {
+# A filter's conditions besides the event.
+EXTRA_CONDITIONS = {
     "ConnectionsOpenedFilter": " && $.repeated IS FALSE",
     "SweepsFinishedFilter": " && $.dryRun IS FALSE",
     "SweepsUnfinishedFilter": " && $.dryRun IS FALSE",
 }
 
-OURS = {"Fn::Sub": "Switchboard/${AWS::StackName}"}
+NAMESPACE = {"Fn::Sub": "Switchboard/${AWS::StackName}"}
 
 
-def sum_of_ours(metric: str) -> dict[str, Any]:
-    """A quarter of an hour's sum of one of our own metrics, as an alarm's expression takes it."""
+def own_sum(metric: str) -> dict[str, Any]:
+    """Return one of our own metrics, summed over 15 minutes, for an alarm's expression."""
     return {
         "MetricStat": {
-            "Metric": {"Namespace": OURS, "MetricName": metric},
+            "Metric": {"Namespace": NAMESPACE, "MetricName": metric},
             "Period": 900,
             "Stat": "Sum",
         },
@@ -125,7 +127,7 @@ def sum_of_ours(metric: str) -> dict[str, Any]:
 
 
 def one_fault(namespace: Any, metric: str, function: str = "") -> dict[str, Any]:
-    """An alarm that a single fault raises, and silence doesn't."""
+    """Return an alarm that one fault raises and missing data does not."""
     dimensions = [{"Name": "FunctionName", "Value": {"Ref": function}}]
     return {
         "Namespace": namespace,
@@ -140,7 +142,7 @@ def one_fault(namespace: Any, metric: str, function: str = "") -> dict[str, Any]
     }
 
 
-# All of each alarm but its text and its topic.
+# Every alarm, without its description and its actions.
 ALARMS: dict[str, dict[str, Any]] = {
     "ConnectErrorsAlarm": one_fault("AWS/Lambda", "Errors", CONNECT),
     "DisconnectErrorsAlarm": one_fault("AWS/Lambda", "Errors", DISCONNECT),
@@ -150,11 +152,11 @@ ALARMS: dict[str, dict[str, Any]] = {
     "DisconnectThrottlesAlarm": one_fault("AWS/Lambda", "Throttles", DISCONNECT),
     "SweepThrottlesAlarm": one_fault("AWS/Lambda", "Throttles", SWEEP),
     "ChangesThrottlesAlarm": one_fault("AWS/Lambda", "Throttles", CHANGES),
-    "StoreUnavailableAlarm": one_fault(OURS, "StoreUnavailable"),
-    "BugsAlarm": one_fault(OURS, "Bugs"),
-    "SweepUnfinishedAlarm": one_fault(OURS, "SweepsUnfinished"),
-    "SweepForbiddenAlarm": one_fault(OURS, "SweepQuestionsForbidden"),
-    "ConnectionsExpiredAlarm": one_fault(OURS, "ConnectionsExpired"),
+    "StoreUnavailableAlarm": one_fault(NAMESPACE, "StoreUnavailable"),
+    "BugsAlarm": one_fault(NAMESPACE, "Bugs"),
+    "SweepUnfinishedAlarm": one_fault(NAMESPACE, "SweepsUnfinished"),
+    "SweepForbiddenAlarm": one_fault(NAMESPACE, "SweepQuestionsForbidden"),
+    "ConnectionsExpiredAlarm": one_fault(NAMESPACE, "ConnectionsExpired"),
     "SlowHandshakesAlarm": {
         "Namespace": "AWS/ApiGateway",
         "MetricName": "IntegrationLatency",
@@ -179,15 +181,15 @@ ALARMS: dict[str, dict[str, Any]] = {
         "EvaluationPeriods": 4,
         "Threshold": 1,
         "ComparisonOperator": "LessThanThreshold",
-        "TreatMissingData": "breaching",  # what Lambda does not run has no metric
+        "TreatMissingData": "breaching",  # a function that is not invoked has no metric
     },
     "SweepQuestionsUnansweredAlarm": {
         "Metrics": [
-            {"Id": "unanswered", **sum_of_ours("SweepQuestionsUnanswered")},
-            {"Id": "asked", **sum_of_ours("SweepQuestions")},
+            {"Id": "unanswered", **own_sum("SweepQuestionsUnanswered")},
+            {"Id": "asked", **own_sum("SweepQuestions")},
             {
                 "Id": "share",
-                "Label": "questions unanswered, %",
+                "Label": "probes unanswered, %",
                 "Expression": "IF(asked > 0, 100 * unanswered / asked, 0)",
                 "ReturnData": True,
             },
@@ -223,8 +225,8 @@ ALARMS: dict[str, dict[str, Any]] = {
     },
 }
 
-# Of each widget: its statistic, its period in seconds, and what its lines are, by their labels. A metric of
-# AWS's has what it is of behind it; a line of another statistic or on the right axis says so.
+# Every widget by its title: the statistic, the period in seconds, and the lines by their labels. A line is a
+# metric; after it, the dimensions of a metric of AWS, a statistic of its own, and 'right' for the right axis.
 DASHBOARD = {
     "Open connections, as the sweeps last counted them": (
         "Maximum",
@@ -270,13 +272,13 @@ DASHBOARD = {
             "finished": "SweepsFinished",
             "unfinished": "SweepsUnfinished",
             "failed": "Errors SweepFunction",
-            "questions": "SweepQuestions, right",
+            "probes": "SweepQuestions, right",
             "unanswered": "SweepQuestionsUnanswered, right",
             "forbidden": "SweepQuestionsForbidden, right",
             "longest, ms": "Duration SweepFunction, Maximum, right",
         },
     ),
-    "Visits per minute": (
+    "Sessions per minute": (
         "Sum",
         60,
         {
@@ -284,10 +286,10 @@ DASHBOARD = {
             "left": "PresenceLeft",
             "duplicates replaced": "ConnectionsReplaced",
             "duplicates not replaced": "ConnectionsNotReplaced",
-            "dead rows brought back, removed": "ConnectionsRevived",
+            "dead items brought back, deleted": "ConnectionsRevived",
         },
     ),
-    "Following the changes": (
+    "The stream": (
         "Sum",
         60,
         {
@@ -300,15 +302,15 @@ DASHBOARD = {
 }
 
 
-class Asked(Mapping[str, str]):
-    """An environment that remembers what it was asked for."""
+class RecordingEnviron(Mapping[str, str]):
+    """An environment that records which variables are read."""
 
     def __init__(self, variables: Mapping[str, str]) -> None:
         self._variables = variables
-        self.asked_for: set[str] = set()
+        self.names_read: set[str] = set()
 
     def __getitem__(self, name: str) -> str:
-        self.asked_for.add(name)
+        self.names_read.add(name)
         return self._variables[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -319,7 +321,7 @@ class Asked(Mapping[str, str]):
 
 
 def resources(kind: str, **parameters: str) -> dict[str, Any]:
-    """The properties of every resource of the type AWS::*kind*, by logical name."""
+    """Return the properties of every resource of the type AWS::*kind*, by logical name."""
     return {
         name: resource["Properties"]
         for name, resource in transformed(**parameters)["Resources"].items()
@@ -328,7 +330,7 @@ def resources(kind: str, **parameters: str) -> dict[str, Any]:
 
 
 def permissions(role: dict[str, Any]) -> list[tuple[str, Any]]:
-    """Every action that *role* allows, with the resource that it is allowed on."""
+    """Return every action that *role* allows, with its resource."""
     allowed: list[tuple[str, Any]] = []
     for policy in role["Policies"]:
         for statement in policy["PolicyDocument"]["Statement"]:
@@ -347,7 +349,7 @@ def as_list(value: Any) -> list[Any]:
 
 
 def environment(function: str, **parameters: str) -> dict[str, str]:
-    """What *function* finds in its environment: the template's variables, and Lambda's own for the region."""
+    """Return the environment of *function*: the template's variables, and Lambda's own for the region."""
     variables = resources("Lambda::Function", **parameters)[function]["Environment"]["Variables"]
     tables = resources("DynamoDB::Table", **parameters)
     known = {
@@ -363,20 +365,20 @@ def settings_of(function: str, **parameters: str) -> Settings:
     return Settings.from_environ(environment(function, **parameters))
 
 
-def records(module: ModuleType) -> set[str]:
-    """The event names that *module* writes into its log records: what in it looks like one."""
+def event_names(module: ModuleType) -> set[str]:
+    """Return the event names in the log records of *module*: its string literals of that form."""
     tree = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))
     texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
     return {text for text in texts if isinstance(text, str) and re.fullmatch(r"[a-z]+\.[a-z_]+|bug", text)}
 
 
 def events_in(pattern: str) -> list[str]:
-    """The event names that a filter's *pattern* looks for."""
+    """Return the event names in a filter's *pattern*."""
     return re.findall(r'\$\.event = "([^"]+)"', pattern)
 
 
-def counted() -> set[tuple[str, str]]:
-    """The event names that metric filters look for, each with the log group that they look in."""
+def counted_events() -> set[tuple[str, str]]:
+    """Return the event names that metric filters match, each with its log group."""
     return {
         (event, metric_filter["LogGroupName"]["Ref"])
         for metric_filter in resources("Logs::MetricFilter").values()
@@ -385,7 +387,7 @@ def counted() -> set[tuple[str, str]]:
 
 
 def metrics() -> set[tuple[str, str]]:
-    """The metrics that the filters make, each with its namespace."""
+    """Return the metrics of the filters, each with its namespace."""
     return {
         (json.dumps(transformation["MetricNamespace"]), transformation["MetricName"])
         for metric_filter in resources("Logs::MetricFilter").values()
@@ -394,7 +396,7 @@ def metrics() -> set[tuple[str, str]]:
 
 
 def connections_api(method: str) -> dict[str, str]:
-    """The resource of *method* of the ``@connections`` API, on this API's stage alone."""
+    """Return the ARN of *method* of the ``@connections`` API, for this API and stage."""
     api = "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}:${WebSocketApi}"
     return {"Fn::Sub": f"{api}/${{StageName}}/{method}/@connections/*"}
 
@@ -429,7 +431,7 @@ def connections_api(method: str) -> dict[str, str]:
         ),
     ],
 )
-def test_a_function_may_do_what_it_does_and_write_its_own_log(
+def test_a_function_has_only_the_permissions_that_it_needs(
     function: str, allowed: list[tuple[str, Any]]
 ) -> None:
     _, role, log_group = FUNCTIONS[function]
@@ -441,7 +443,7 @@ def test_a_function_may_do_what_it_does_and_write_its_own_log(
     assert sorted(permissions(resources("IAM::Role")[role]), key=repr) == sorted(allowed + own_log, key=repr)
 
 
-def test_the_changes_function_may_close_connections_only_where_it_replaces_duplicates() -> None:
+def test_the_changes_function_may_close_connections_only_if_it_replaces_duplicates() -> None:
     keeps, replaces = (
         permissions(resources("IAM::Role", Duplicates=duplicates)["ChangesRole"])
         for duplicates in ("keep", "replace")
@@ -454,7 +456,7 @@ def test_the_changes_function_may_close_connections_only_where_it_replaces_dupli
 
 
 @each_function
-def test_only_lambda_takes_a_functions_role_and_nothing_else_widens_it(function: str) -> None:
+def test_only_lambda_assumes_a_functions_role_and_no_other_policy_extends_it(function: str) -> None:
     _, role, _ = FUNCTIONS[function]
     properties = resources("IAM::Role")[role]
     trust = properties["AssumeRolePolicyDocument"]["Statement"]
@@ -468,8 +470,8 @@ def test_only_lambda_takes_a_functions_role_and_nothing_else_widens_it(function:
 
 
 def test_the_functions_share_one_image_and_differ_by_their_command() -> None:
-    as_written = [source()["Resources"][function] for function in FUNCTIONS]
-    builds = [function["Metadata"] for function in as_written]
+    written = [source()["Resources"][function] for function in FUNCTIONS]
+    builds = [function["Metadata"] for function in written]
     functions = resources("Lambda::Function")
     context = PATH.parent / builds[0]["DockerContext"]
 
@@ -490,7 +492,7 @@ def test_the_functions_share_one_image_and_differ_by_their_command() -> None:
         (CHANGES, 120, {"PRESENCE_TABLE": {"Ref": "PresenceTable"}, "DUPLICATES": "keep"}),
     ],
 )
-def test_nothing_else_shapes_a_function(function: str, seconds: int, variables: dict[str, Any]) -> None:
+def test_a_function_has_only_these_properties(function: str, seconds: int, variables: dict[str, Any]) -> None:
     name, role, log_group = FUNCTIONS[function]
     properties = resources("Lambda::Function")[function]
     described = {key: properties.pop(key) for key in ("Code", "Description", "Tags")}
@@ -498,7 +500,7 @@ def test_nothing_else_shapes_a_function(function: str, seconds: int, variables: 
     assert all(described.values())
     assert properties == {
         "PackageType": "Image",
-        "ImageConfig": {"Command": [f"app.entrypoints.aws_lambda.{name}"]},
+        "ImageConfig": {"Command": [f"app.entrypoints.{name}"]},
         "Architectures": ["x86_64"],
         "MemorySize": 1769 if function == SWEEP else 512,
         "Timeout": seconds,
@@ -513,7 +515,7 @@ def test_nothing_else_shapes_a_function(function: str, seconds: int, variables: 
 
 
 @each_function
-def test_a_functions_command_names_a_callable_that_starts_with_its_environment(
+def test_a_functions_command_is_a_handler_that_loads_in_its_environment(
     function: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name, _, _ = FUNCTIONS[function]
@@ -524,10 +526,12 @@ def test_a_functions_command_names_a_callable_that_starts_with_its_environment(
     spec = importlib.util.find_spec(module_name)
     assert spec is not None
     assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)  # not in sys.modules: what others import stays as it is
+    module = importlib.util.module_from_spec(
+        spec
+    )  # not in sys.modules, so that other tests keep their module
     spec.loader.exec_module(module)
 
-    assert handler_name == name
+    assert command == f"app.entrypoints.{name}"
     assert callable(getattr(module, handler_name))
 
 
@@ -547,17 +551,17 @@ def test_a_route_calls_its_function(route: str, function: str) -> None:
 
 
 @each_route_function
-def test_a_function_outlasts_its_store_call_and_ends_before_the_gateway_gives_up(function: str) -> None:
+def test_a_function_times_out_after_the_longest_store_call_and_before_the_gateway(function: str) -> None:
     timeout = timedelta(seconds=resources("Lambda::Function")[function]["Timeout"])
     integrations = resources("ApiGatewayV2::Integration").values()
 
-    assert LONGEST_STORE_CALL < timeout < API_GATEWAY_GIVES_UP
+    assert LONGEST_STORE_CALL < timeout < API_GATEWAY_TIMEOUT
     for integration in integrations:
-        assert timeout < timedelta(milliseconds=integration["TimeoutInMillis"]) <= API_GATEWAY_GIVES_UP
+        assert timeout < timedelta(milliseconds=integration["TimeoutInMillis"]) <= API_GATEWAY_TIMEOUT
 
 
 @each_function
-def test_a_functions_environment_makes_settings_which_are_the_defaults(function: str) -> None:
+def test_a_functions_environment_gives_the_default_settings(function: str) -> None:
     presence = "a-generated-name" if function == CHANGES else ""
 
     assert settings_of(function) == Settings(
@@ -566,15 +570,15 @@ def test_a_functions_environment_makes_settings_which_are_the_defaults(function:
 
 
 @each_function
-def test_every_variable_that_is_set_is_one_that_the_settings_read(function: str) -> None:
-    variables = Asked(environment(function))
+def test_the_settings_read_every_variable_of_a_function(function: str) -> None:
+    variables = RecordingEnviron(environment(function))
     Settings.from_environ(variables)
 
-    assert set(variables) <= variables.asked_for
+    assert set(variables) <= variables.names_read
 
 
 @each_function
-def test_another_stream_is_another_table(function: str) -> None:
+def test_the_table_name_reaches_the_settings(function: str) -> None:
     settings = settings_of(function, TableName="SecurityEventWebSocketConnections")
 
     assert settings.table == "SecurityEventWebSocketConnections"
@@ -587,7 +591,7 @@ def test_parameters_reach_the_settings_of_the_sweep() -> None:
 
 
 @pytest.mark.parametrize(("duplicates", "replaced"), [("keep", False), ("replace", True)])
-def test_what_becomes_of_duplicates_reaches_the_settings_of_the_changes_function(
+def test_the_duplicates_parameter_reaches_the_settings_of_the_changes_function(
     duplicates: str, *, replaced: bool
 ) -> None:
     assert settings_of(CHANGES, Duplicates=duplicates).replaces_duplicates is replaced
@@ -601,7 +605,9 @@ def test_what_becomes_of_duplicates_reaches_the_settings_of_the_changes_function
         ("Default", "MaxValue", "Default"),
     ],
 )
-def test_the_sweeps_settings_take_what_its_parameters_do(minutes: str, segments: str, rate: str) -> None:
+def test_the_settings_accept_the_limits_of_the_sweeps_parameters(
+    minutes: str, segments: str, rate: str
+) -> None:
     parameters = source()["Parameters"]
     every, of = parameters["SweepMinutes"][minutes], parameters["SweepSegments"][segments]
     per_second = parameters["SweepRate"][rate]
@@ -610,12 +616,12 @@ def test_the_sweeps_settings_take_what_its_parameters_do(minutes: str, segments:
     assert settings.sweep == SweepSettings(segments=of, every=timedelta(minutes=every), rate=per_second)
 
 
-def test_segments_that_do_not_come_round_within_2_hours_are_refused_as_the_parameters_say() -> None:
+def test_segments_that_take_more_than_2_hours_are_refused_and_the_parameters_say_so() -> None:
     parameters = source()["Parameters"]
-    longest = int(LONGEST_CONNECTION / timedelta(minutes=30))
+    longest = int(MAX_CONNECTION_DURATION / timedelta(minutes=30))
     settings = settings_of(SWEEP, SweepMinutes="30", SweepSegments=str(longest))
 
-    assert settings.sweep.segments * settings.sweep.every == LONGEST_CONNECTION
+    assert settings.sweep.segments * settings.sweep.every == MAX_CONNECTION_DURATION
     with pytest.raises(InvalidSetting):
         settings_of(SWEEP, SweepMinutes="30", SweepSegments=str(longest + 1))
     for name in ("SweepMinutes", "SweepSegments"):
@@ -633,7 +639,10 @@ def test_parameters_reach_the_settings_of_the_connect_function() -> None:
     )
 
     assert settings.lifetime == timedelta(hours=48)
-    assert settings.trusted_proxies == (ip_network("10.0.0.0/8"), ip_network("2001:db8::/32"))
+    assert settings.trusted_proxies == (
+        Network(inet_aton("10.0.0.0"), 8),
+        Network(inet_pton(AF_INET6, "2001:db8::"), 32),
+    )
     assert settings.attribute_names == ("fingerprint", "appVersion")
 
 
@@ -659,7 +668,7 @@ def test_parameters_reach_the_settings_of_the_connect_function() -> None:
         ),
     ],
 )
-def test_a_wrong_parameter_is_refused_before_anything_is_deployed(
+def test_an_invalid_parameter_is_refused_before_the_deployment(
     parameter: str, accepted: list[str], refused: list[str]
 ) -> None:
     pattern = re.compile(source()["Parameters"][parameter]["AllowedPattern"])  # CloudFormation anchors it
@@ -671,17 +680,17 @@ def test_a_wrong_parameter_is_refused_before_anything_is_deployed(
 def test_a_live_connection_does_not_expire() -> None:
     shortest_lifetime = timedelta(hours=source()["Parameters"]["TtlHours"]["MinValue"])
 
-    assert shortest_lifetime > LONGEST_CONNECTION
+    assert shortest_lifetime > MAX_CONNECTION_DURATION
 
 
-def test_every_segment_is_swept_within_the_life_of_a_connection() -> None:
+def test_every_segment_is_swept_within_the_maximum_duration_of_a_connection() -> None:
     parameters = source()["Parameters"]
     every = timedelta(minutes=parameters["SweepMinutes"]["Default"])
 
-    assert parameters["SweepSegments"]["MaxValue"] * every <= LONGEST_CONNECTION
+    assert parameters["SweepSegments"]["MaxValue"] * every <= MAX_CONNECTION_DURATION
 
 
-def test_the_schedule_starts_a_sweep_with_its_time_and_nothing_stops_it() -> None:
+def test_the_schedule_has_no_end_and_passes_its_time_to_the_sweep() -> None:
     [schedule] = resources("Scheduler::Schedule").values()
     description = schedule.pop("Description")
 
@@ -698,7 +707,7 @@ def test_the_schedule_starts_a_sweep_with_its_time_and_nothing_stops_it() -> Non
     }
 
 
-def test_a_sweep_that_failed_or_found_no_room_is_left_out() -> None:
+def test_a_failed_sweep_is_not_retried_and_a_throttled_one_waits_a_minute_at_most() -> None:
     [config] = resources("Lambda::EventInvokeConfig").values()
 
     assert config == {
@@ -710,24 +719,26 @@ def test_a_sweep_that_failed_or_found_no_room_is_left_out() -> None:
     }
 
 
-def test_a_schedule_needs_more_than_a_minute() -> None:
-    assert source()["Parameters"]["SweepMinutes"]["MinValue"] > 1  # EventBridge Scheduler: 'rate(1 minute)'
+def test_the_sweep_interval_is_more_than_one_minute() -> None:
+    assert (
+        source()["Parameters"]["SweepMinutes"]["MinValue"] > 1
+    )  # EventBridge Scheduler rejects 'rate(1 minutes)'
 
 
-def test_a_sweep_has_time_for_its_last_question_and_ends_before_the_next_begins() -> None:
+def test_a_sweep_has_time_for_its_last_probe_and_times_out_before_the_next_sweep() -> None:
     timeout = timedelta(seconds=resources("Lambda::Function")[SWEEP]["Timeout"])
     every = timedelta(minutes=source()["Parameters"]["SweepMinutes"]["Default"])
 
-    assert 2 * sweeping.RESERVE < timeout < every
+    assert 2 * sweep.RESERVE < timeout < every
 
 
 def test_the_changes_function_has_time_for_more_than_one_change() -> None:
     timeout = timedelta(seconds=resources("Lambda::Function")[CHANGES]["Timeout"])
 
-    assert timeout > 2 * changes.RESERVE
+    assert timeout > 2 * stream.RECORD_RESERVE
 
 
-def test_only_the_scheduler_of_this_account_takes_its_role_and_may_start_the_sweep_alone() -> None:
+def test_only_this_accounts_scheduler_assumes_its_role_which_may_only_invoke_the_sweep() -> None:
     role = resources("IAM::Role")["SweepScheduleRole"]
 
     assert role.keys() == {"AssumeRolePolicyDocument", "Policies"}
@@ -742,7 +753,7 @@ def test_only_the_scheduler_of_this_account_takes_its_role_and_may_start_the_swe
     assert permissions(role) == [("lambda:InvokeFunction", {"Fn::GetAtt": [SWEEP, "Arn"]})]
 
 
-def test_the_tables_changes_are_followed_from_the_first_and_none_is_lost_without_a_word() -> None:
+def test_the_stream_is_read_from_its_start_and_the_queue_gets_the_failed_records() -> None:
     [mapping] = resources("Lambda::EventSourceMapping").values()
     [(name, queue)] = resources("SQS::Queue").items()
 
@@ -761,28 +772,28 @@ def test_the_tables_changes_are_followed_from_the_first_and_none_is_lost_without
     assert queue == {"MessageRetentionPeriod": 14 * 24 * 3600, "SqsManagedSseEnabled": True}
 
 
-def test_a_change_that_always_fails_is_given_up_while_the_stream_still_has_it() -> None:
+def test_a_failing_record_is_given_up_before_the_stream_drops_it() -> None:
     [mapping] = resources("Lambda::EventSourceMapping").values()
     age = timedelta(seconds=mapping["MaximumRecordAgeInSeconds"])
 
     assert age < timedelta(hours=24)
 
 
-def test_a_batch_of_changes_has_time_for_a_store_that_is_slow_once() -> None:
+def test_a_batch_of_changes_has_time_for_one_slow_store_call() -> None:
     timeout = timedelta(seconds=resources("Lambda::Function")[CHANGES]["Timeout"])
     [mapping] = resources("Lambda::EventSourceMapping").values()
-    ordinary = mapping["BatchSize"] * timedelta(milliseconds=500)
+    normal = mapping["BatchSize"] * timedelta(milliseconds=500)
 
-    assert timeout > ordinary + LONGEST_STORE_CALL
+    assert timeout > normal + LONGEST_STORE_CALL
 
 
-def test_the_table_tells_of_its_changes_with_what_was_there_before() -> None:
+def test_the_tables_stream_has_the_new_and_the_old_image() -> None:
     table = resources("DynamoDB::Table")["ConnectionsTable"]
 
     assert table["StreamSpecification"] == {"StreamViewType": "NEW_AND_OLD_IMAGES"}
 
 
-def test_a_table_that_has_no_index_yet_can_be_given_one_at_a_time() -> None:
+def test_the_indexes_can_be_created_one_per_deployment() -> None:
     table = resources("DynamoDB::Table", AccountIndex="false")["ConnectionsTable"]
 
     assert [index["IndexName"] for index in table["GlobalSecondaryIndexes"]] == ["byClient"]
@@ -790,7 +801,7 @@ def test_a_table_that_has_no_index_yet_can_be_given_one_at_a_time() -> None:
     assert attributes == {"connectionId", "indexedClient"}
 
 
-def test_connections_are_found_by_client_and_by_account_whole() -> None:
+def test_the_indexes_by_client_and_by_account_have_whole_items() -> None:
     indexes = resources("DynamoDB::Table")["ConnectionsTable"]["GlobalSecondaryIndexes"]
 
     assert {index["IndexName"]: index["KeySchema"] for index in indexes} == {
@@ -806,7 +817,7 @@ def test_connections_are_found_by_client_and_by_account_whole() -> None:
     assert all(index["Projection"] == {"ProjectionType": "ALL"} for index in indexes)
 
 
-def test_presence_has_a_table_of_its_own_whose_name_is_nobodys_choice() -> None:
+def test_the_presence_table_has_a_generated_name() -> None:
     assert resources("DynamoDB::Table")["PresenceTable"] == {
         "BillingMode": "PAY_PER_REQUEST",
         "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
@@ -816,7 +827,7 @@ def test_presence_has_a_table_of_its_own_whose_name_is_nobodys_choice() -> None:
     }
 
 
-def test_the_table_forgets_expired_rows_and_nothing_else() -> None:
+def test_the_table_deletes_expired_items_and_is_protected_itself() -> None:
     table = resources("DynamoDB::Table")["ConnectionsTable"]
 
     assert table["KeySchema"] == [{"AttributeName": "connectionId", "KeyType": "HASH"}]
@@ -834,50 +845,52 @@ def test_the_table_forgets_expired_rows_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("resource", ["ConnectionsTable", "ApiGatewayAccount", "ApiGatewayLogRole"])
-def test_what_others_depend_on_outlives_the_stack(resource: str) -> None:
-    kept = transformed()["Resources"][resource]
+def test_shared_resources_outlive_the_stack(resource: str) -> None:
+    retained = transformed()["Resources"][resource]
 
-    assert kept["DeletionPolicy"] == kept["UpdateReplacePolicy"] == "Retain"
+    assert retained["DeletionPolicy"] == retained["UpdateReplacePolicy"] == "Retain"
 
 
 @pytest.mark.parametrize(
     "resource",
     ["PresenceTable", "FailedChangesQueue", *(log for _, _, log in FUNCTIONS.values()), "AccessLogGroup"],
 )
-def test_what_nobody_else_reads_goes_with_the_stack(resource: str) -> None:
-    gone = transformed()["Resources"][resource]
+def test_private_resources_are_deleted_with_the_stack(resource: str) -> None:
+    deleted = transformed()["Resources"][resource]
 
-    assert gone["DeletionPolicy"] == gone["UpdateReplacePolicy"] == "Delete"
+    assert deleted["DeletionPolicy"] == deleted["UpdateReplacePolicy"] == "Delete"
 
 
-def test_every_record_is_counted_in_the_log_that_it_is_written_to() -> None:
+def test_every_record_is_counted_in_each_log_group_that_it_is_written_to() -> None:
     written = {
-        *((event, log) for event in records(routes) for log in ("ConnectLogGroup", "DisconnectLogGroup")),
-        *((event, "SweepLogGroup") for event in records(sweeping)),
-        *((event, "ChangesLogGroup") for event in records(changes)),
+        *((event, log) for event in event_names(routes) for log in ("ConnectLogGroup", "DisconnectLogGroup")),
+        *((event, "SweepLogGroup") for event in event_names(sweep)),
+        *((event, "ChangesLogGroup") for event in event_names(stream)),
     }
-    one_route_only = {
+    other_route = {
         ("connection.opened", "DisconnectLogGroup"),
         ("handshake.rejected", "DisconnectLogGroup"),
         ("handshake.too_late", "DisconnectLogGroup"),
         ("connection.closed", "ConnectLogGroup"),
     }
 
-    assert one_route_only < written
-    assert counted() == written - one_route_only
+    assert other_route < written
+    assert counted_events() == written - other_route
 
 
-def test_a_record_counts_once_in_its_streams_own_namespace_and_any_other_record_as_zero() -> None:
+def test_a_matching_record_counts_as_one_and_any_other_record_as_zero() -> None:
     for name, metric_filter in resources("Logs::MetricFilter").items():
         if name in FIGURES:
             continue
         [transformation] = metric_filter["MetricTransformations"]
-        facts = {key: value for key, value in transformation.items() if key != "MetricName"}
+        details = {key: value for key, value in transformation.items() if key != "MetricName"}
         [event] = events_in(metric_filter["FilterPattern"])
 
-        assert metric_filter["FilterPattern"] == f'{{ $.event = "{event}"{FURTHER.get(name, "")} }}', name
-        assert facts == {
-            "MetricNamespace": OURS,
+        assert (
+            metric_filter["FilterPattern"] == f'{{ $.event = "{event}"{EXTRA_CONDITIONS.get(name, "")} }}'
+        ), name
+        assert details == {
+            "MetricNamespace": NAMESPACE,
             "MetricValue": "1",
             "DefaultValue": 0,
             "Unit": "Count",
@@ -885,10 +898,11 @@ def test_a_record_counts_once_in_its_streams_own_namespace_and_any_other_record_
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_a_sweeps_figure_is_a_field_of_its_record_that_the_filter_asks_for(name: str) -> None:
+def test_a_filter_takes_its_number_from_a_field_of_the_sweeps_record(name: str) -> None:
     metric_filter = resources("Logs::MetricFilter")[name]
     metric, field, pattern = FIGURES[name]
-    written = Path(str(sweeping.__file__)).read_text(encoding="utf-8")
+    handler = Path(str(sweep.__file__)).read_text(encoding="utf-8")
+    written = set(re.findall(r'"(\w+)":', handler)) | set(Outcome)
     by_segment = {  # CloudWatch Logs refuses a default beside dimensions
         "Dimensions": [
             {"Key": "Segment", "Value": "$.segment"},
@@ -897,11 +911,11 @@ def test_a_sweeps_figure_is_a_field_of_its_record_that_the_filter_asks_for(name:
     }
 
     assert metric_filter["FilterPattern"] == pattern
-    assert f"$.{field} = *" in pattern  # a record without it would be no number
-    assert {it for it in re.findall(r"\$\.(\w+)", pattern) if f'"{it}":' not in written} == set()
+    assert f"$.{field} = *" in pattern  # a record without the field has no number
+    assert set(re.findall(r"\$\.(\w+)", pattern)) <= written
     assert metric_filter["MetricTransformations"] == [
         {
-            "MetricNamespace": OURS,
+            "MetricNamespace": NAMESPACE,
             "MetricName": metric,
             "MetricValue": f"$.{field}",
             "Unit": "Count",
@@ -910,7 +924,7 @@ def test_a_sweeps_figure_is_a_field_of_its_record_that_the_filter_asks_for(name:
     ]
 
 
-def test_filters_make_one_metric_of_one_event_or_figure() -> None:
+def test_each_metric_counts_one_event_or_one_field() -> None:
     filters = {
         name: (f["FilterPattern"], f["MetricTransformations"][0]["MetricName"])
         for name, f in resources("Logs::MetricFilter").items()
@@ -924,75 +938,73 @@ def test_filters_make_one_metric_of_one_event_or_figure() -> None:
     assert of_events & of_figures == set()
 
 
-def watched(alarm: dict[str, Any]) -> list[dict[str, Any]]:
-    """The metrics that *alarm* looks at, each with its namespace and dimensions."""
+def metrics_of(alarm: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the metrics of *alarm*, each with its namespace and dimensions."""
     if "Metrics" not in alarm:
         return [alarm]
     return [it["MetricStat"]["Metric"] for it in alarm["Metrics"] if "MetricStat" in it]
 
 
-def test_every_alarm_is_one_of_the_table_and_as_it_stands_there() -> None:
+def test_the_alarms_are_as_listed() -> None:
     alarms = resources("CloudWatch::Alarm")
-    judged = {
+    defined = {
         name: {key: value for key, value in alarm.items() if key not in {"AlarmDescription", "AlarmActions"}}
         for name, alarm in alarms.items()
     }
 
-    assert judged.keys() == ALARMS.keys()
-    for name, alarm in judged.items():
+    assert defined.keys() == ALARMS.keys()
+    for name, alarm in defined.items():
         assert alarm == ALARMS[name], name
 
 
 @pytest.mark.parametrize("name", ALARMS)
 def test_an_alarm_watches_metrics_that_exist(name: str) -> None:
-    for metric in watched(ALARMS[name]):
-        if metric["Namespace"] == OURS:
-            assert (json.dumps(OURS), metric["MetricName"]) in metrics()
+    for metric in metrics_of(ALARMS[name]):
+        if metric["Namespace"] == NAMESPACE:
+            assert (json.dumps(NAMESPACE), metric["MetricName"]) in metrics()
         else:
             assert metric["MetricName"] in AWS_METRICS[metric["Namespace"]]
 
 
-def test_alarms_cover_what_can_fail() -> None:
-    of_functions = {
+def test_every_function_has_alarms_for_errors_and_throttles() -> None:
+    covered = {
         (alarm["MetricName"], alarm["Dimensions"][0]["Value"]["Ref"])
         for alarm in ALARMS.values()
         if alarm.get("Namespace") == "AWS/Lambda"
     }
 
-    assert of_functions >= {
-        (metric, function) for metric in ("Errors", "Throttles") for function in FUNCTIONS
-    }
+    assert covered >= {(metric, function) for metric in ("Errors", "Throttles") for function in FUNCTIONS}
 
 
-def test_a_sweep_that_does_not_come_raises_an_alarm_and_a_rare_one_does_not() -> None:
+def test_a_missing_sweep_raises_an_alarm_and_a_long_interval_does_not() -> None:
     alarm = resources("CloudWatch::Alarm")["SweepMissingAlarm"]
-    looks_back = alarm["EvaluationPeriods"] * timedelta(seconds=alarm["Period"])
-    rarest = timedelta(minutes=source()["Parameters"]["SweepMinutes"]["MaxValue"])
+    window = alarm["EvaluationPeriods"] * timedelta(seconds=alarm["Period"])
+    longest_interval = timedelta(minutes=source()["Parameters"]["SweepMinutes"]["MaxValue"])
 
-    assert looks_back - timedelta(seconds=alarm["Period"]) > rarest
-    assert looks_back < LONGEST_CONNECTION
+    assert window - timedelta(seconds=alarm["Period"]) > longest_interval
+    assert window < MAX_CONNECTION_DURATION
 
 
-def test_changes_that_wait_raise_an_alarm_before_they_are_given_up() -> None:
+def test_late_changes_raise_an_alarm_before_they_are_given_up() -> None:
     late = resources("CloudWatch::Alarm")["ChangesLateAlarm"]
     [mapping] = resources("Lambda::EventSourceMapping").values()
-    after = timedelta(milliseconds=late["Threshold"]) + late["EvaluationPeriods"] * timedelta(
+    delay = timedelta(milliseconds=late["Threshold"]) + late["EvaluationPeriods"] * timedelta(
         seconds=late["Period"]
     )
 
-    assert after < timedelta(seconds=mapping["MaximumRecordAgeInSeconds"])
+    assert delay < timedelta(seconds=mapping["MaximumRecordAgeInSeconds"])
 
 
-def test_sweeps_without_answers_are_judged_by_about_three_of_them() -> None:
-    unanswered, asked, _ = resources("CloudWatch::Alarm")["SweepQuestionsUnansweredAlarm"]["Metrics"]
+def test_unanswered_probes_are_summed_over_three_sweeps() -> None:
+    unanswered, probes, _ = resources("CloudWatch::Alarm")["SweepQuestionsUnansweredAlarm"]["Metrics"]
     every = timedelta(minutes=source()["Parameters"]["SweepMinutes"]["Default"])
-    periods = {timedelta(seconds=it["MetricStat"]["Period"]) for it in (unanswered, asked)}
+    periods = {timedelta(seconds=it["MetricStat"]["Period"]) for it in (unanswered, probes)}
 
     assert periods == {3 * every}
 
 
 def dashboard() -> list[dict[str, Any]]:
-    """The widgets of the dashboard; what is of a parameter or a resource is as the template has it."""
+    """Return the dashboard's widgets, with references to parameters and resources as in the template."""
     [board] = resources("CloudWatch::Dashboard").values()
     widgets: list[dict[str, Any]] = json.loads(board["DashboardBody"]["Fn::Sub"])["widgets"]
     return widgets
@@ -1022,7 +1034,7 @@ def test_the_dashboard_names_only_metrics_that_exist() -> None:
                     assert dimensions == {}
 
 
-def test_the_dashboard_shows_open_connections_as_the_sum_of_what_each_segment_had_last() -> None:
+def test_the_dashboard_shows_open_connections_as_the_sum_of_each_segments_last_count() -> None:
     [expression] = [
         metric[0]["expression"]
         for widget in dashboard()
@@ -1030,32 +1042,34 @@ def test_the_dashboard_shows_open_connections_as_the_sum_of_what_each_segment_ha
         if isinstance(metric[0], dict)
     ]
     schema = '{"Switchboard/${AWS::StackName}",Segment,Segments} MetricName="OpenConnections"'
-    of_today = 'Segments="${SweepSegments}"'  # those of another number are parts of other sizes
+    current = 'Segments="${SweepSegments}"'  # other numbers of segments have other sizes
 
-    assert expression == f"SUM(FILL(SEARCH('{schema} {of_today}', 'Maximum', 300), REPEAT))"
+    assert expression == f"SUM(FILL(SEARCH('{schema} {current}', 'Maximum', 300), REPEAT))"
 
 
-def drawn(metric: list[Any]) -> tuple[str, str]:
-    """The label of a widget's line, and what it is, in the words of ``DASHBOARD``."""
+def described(metric: list[Any]) -> tuple[str, str]:
+    """Return a line's label and its description in the form of ``DASHBOARD``."""
     *names, options = metric
     extras = {key: value for key, value in options.items() if key not in {"label", "id", "expression"}}
     assert extras.keys() <= {"stat", "yAxis"}
-    of = [name[2:-1] for name in names[3::2]]  # ${ConnectFunction}
-    what = " ".join([names[1], *of]) if names else "expression"
-    return options["label"], ", ".join([what, *(extras[key] for key in ("stat", "yAxis") if key in extras)])
+    dimensions = [name[2:-1] for name in names[3::2]]  # ${ConnectFunction}
+    metric_name = " ".join([names[1], *dimensions]) if names else "expression"
+    return options["label"], ", ".join(
+        [metric_name, *(extras[key] for key in ("stat", "yAxis") if key in extras)]
+    )
 
 
-def test_the_dashboard_shows_each_figure_under_its_name() -> None:
+def test_the_widgets_of_the_dashboard_are_as_listed() -> None:
     shown = {widget["properties"].pop("title"): widget["properties"] for widget in dashboard()}
 
     assert shown.keys() == DASHBOARD.keys()
     for title, (statistic, period, lines) in DASHBOARD.items():
         properties = shown[title]
-        assert [drawn(metric) for metric in properties.pop("metrics")] == list(lines.items()), title
+        assert [described(metric) for metric in properties.pop("metrics")] == list(lines.items()), title
         assert properties == {"region": "${AWS::Region}", "stat": statistic, "period": period}, title
 
 
-def test_what_is_per_minute_on_the_dashboard_is_summed_by_the_minute() -> None:
+def test_a_widget_with_figures_per_minute_sums_over_a_minute() -> None:
     for title, (statistic, period, _) in DASHBOARD.items():
         if "per minute" in title:
             assert (statistic, period) == ("Sum", 60), title
@@ -1064,7 +1078,7 @@ def test_what_is_per_minute_on_the_dashboard_is_summed_by_the_minute() -> None:
 def test_every_metric_of_the_filters_is_on_the_dashboard() -> None:
     shown = {line.partition(",")[0] for _, _, lines in DASHBOARD.values() for line in lines.values()}
 
-    assert {metric for _, metric in metrics()} - shown == {"OpenConnections"}  # it is in the expression
+    assert {metric for _, metric in metrics()} - shown == {"OpenConnections"}  # the expression has it
 
 
 def test_the_dashboards_widgets_do_not_overlap() -> None:
@@ -1075,14 +1089,14 @@ def test_the_dashboards_widgets_do_not_overlap() -> None:
     assert all(x in {0, 12} and y % 6 == 0 for x, y in places)
 
 
-def test_slow_handshakes_are_judged_by_the_slowest_hundredth() -> None:
+def test_the_slow_handshakes_alarm_uses_the_99th_percentile() -> None:
     alarm = resources("CloudWatch::Alarm", SlowHandshakeMilliseconds="1500")["SlowHandshakesAlarm"]
 
     assert (alarm["MetricName"], alarm["ExtendedStatistic"]) == ("IntegrationLatency", "p99")
     assert (alarm["ComparisonOperator"], alarm["Threshold"]) == ("GreaterThanThreshold", "1500")
 
 
-def test_every_alarm_says_what_to_do_first_and_goes_to_the_topic_where_there_is_one() -> None:
+def test_every_alarm_says_what_to_do_first_and_notifies_the_topic_if_there_is_one() -> None:
     topic = "arn:aws:sns:eu-central-1:123456789012:alarms"
     for name, alarm in resources("CloudWatch::Alarm", AlarmTopicArn=topic).items():
         assert re.search(r"\. First .+", alarm["AlarmDescription"]), name
@@ -1090,7 +1104,7 @@ def test_every_alarm_says_what_to_do_first_and_goes_to_the_topic_where_there_is_
         assert alarm["AlarmActions"] == {"Fn::If": ["HasAlarmTopic", [topic], {"Ref": "AWS::NoValue"}]}, name
 
 
-def test_no_log_is_kept_for_ever() -> None:
+def test_every_log_group_has_a_retention_period() -> None:
     groups = resources("Logs::LogGroup", LogRetentionDays="7")
 
     assert {name: group["RetentionInDays"] for name, group in groups.items()} == {
@@ -1102,7 +1116,7 @@ def test_no_log_is_kept_for_ever() -> None:
     }
 
 
-def test_the_stage_is_throttled_and_measured_route_by_route() -> None:
+def test_the_stage_is_throttled_and_has_metrics_by_route() -> None:
     [stage] = resources("ApiGatewayV2::Stage", ThrottlingRateLimit="50", ThrottlingBurstLimit="20").values()
 
     assert stage["DefaultRouteSettings"] == {
@@ -1114,7 +1128,7 @@ def test_the_stage_is_throttled_and_measured_route_by_route() -> None:
     assert stage["RouteSettings"]["$disconnect"]["DetailedMetricsEnabled"] is True
 
 
-def test_a_disconnect_is_not_throttled_before_a_connect() -> None:
+def test_the_limits_of_disconnect_are_above_those_of_connect() -> None:
     [stage] = resources("ApiGatewayV2::Stage").values()
     connect, disconnect = stage["DefaultRouteSettings"], stage["RouteSettings"]["$disconnect"]
 
@@ -1122,7 +1136,7 @@ def test_a_disconnect_is_not_throttled_before_a_connect() -> None:
     assert disconnect["ThrottlingBurstLimit"] > connect["ThrottlingBurstLimit"]
 
 
-def test_the_access_log_is_json_and_names_nothing_that_could_carry_a_token() -> None:
+def test_the_access_log_is_json_and_has_no_field_that_could_contain_a_token() -> None:
     [stage] = resources("ApiGatewayV2::Stage").values()
     text = stage["AccessLogSettings"]["Format"]
     variables = [value.removeprefix("$context.") for value in json.loads(text).values()]
@@ -1130,10 +1144,10 @@ def test_the_access_log_is_json_and_names_nothing_that_could_carry_a_token() -> 
     assert stage["AccessLogSettings"]["DestinationArn"] == {"Fn::GetAtt": ["AccessLogGroup", "Arn"]}
     assert "\n" not in text
     assert text.count("$") == len(variables)
-    assert set(variables) <= HARMLESS
+    assert set(variables) <= SAFE_LOG_VARIABLES
 
 
-def test_the_stage_waits_for_the_role_that_writes_its_access_log() -> None:
+def test_the_stage_is_created_after_the_role_that_writes_its_access_log() -> None:
     group = transformed()["Resources"]["AccessLogGroup"]  # the stage refers to it, and so waits for it
     account = resources("ApiGateway::Account")["ApiGatewayAccount"]
     condition, waits_for, _ = group["Metadata"]["Account"]["Fn::If"]
@@ -1143,7 +1157,7 @@ def test_the_stage_waits_for_the_role_that_writes_its_access_log() -> None:
     assert account["CloudWatchRoleArn"] == {"Fn::GetAtt": ["ApiGatewayLogRole", "Arn"]}
 
 
-def test_the_role_that_writes_access_logs_is_api_gateways_and_may_do_only_that() -> None:
+def test_only_api_gateway_assumes_the_access_log_role_which_may_only_write_logs() -> None:
     role = resources("IAM::Role")["ApiGatewayLogRole"]
     policy = "arn:${AWS::Partition}:iam::aws:policy/service-role/AmazonAPIGatewayPushToCloudWatchLogs"
 
@@ -1159,22 +1173,22 @@ def test_the_role_that_writes_access_logs_is_api_gateways_and_may_do_only_that()
 
 
 @pytest.mark.parametrize("parameter", source()["Parameters"])
-def test_every_parameter_reaches_something(parameter: str) -> None:
+def test_every_parameter_has_an_effect(parameter: str) -> None:
     value = "4242" if source()["Parameters"][parameter]["Type"] == "Number" else "a-value-of-its-own"
-    ordinary, changed = transformed(), transformed(**{parameter: value})
+    default, changed = transformed(), transformed(**{parameter: value})
 
-    assert changed["Resources"] != ordinary["Resources"] or changed["Conditions"] != ordinary["Conditions"]
+    assert changed["Resources"] != default["Resources"] or changed["Conditions"] != default["Conditions"]
 
 
 @pytest.mark.parametrize("resource", ["ApiGatewayAccount", "ApiGatewayLogRole"])
-def test_an_account_that_has_a_role_for_access_logs_keeps_it(resource: str) -> None:
+def test_an_account_can_keep_its_own_role_for_access_logs(resource: str) -> None:
     template = transformed(SetUpApiGatewayLogging="false")
 
     assert template["Resources"][resource]["Condition"] == "SetsUpApiGatewayLogging"
     assert template["Conditions"]["SetsUpApiGatewayLogging"] == {"Fn::Equals": ["false", "true"]}
 
 
-def test_several_streams_stand_side_by_side() -> None:
+def test_several_stacks_can_share_an_account() -> None:
     named = {
         (key, json.dumps(value))
         for resource in source()["Resources"].values()
@@ -1188,7 +1202,7 @@ def test_several_streams_stand_side_by_side() -> None:
     assert all("AWS::StackName" in name for key, name in named if key != "TableName")
 
 
-def test_the_outputs_tell_where_to_connect_and_what_was_made() -> None:
+def test_the_outputs_have_the_url_and_the_names_of_the_resources() -> None:
     outputs = {name: output["Value"] for name, output in source()["Outputs"].items()}
 
     assert outputs["WebSocketUrl"]["Fn::Sub"].startswith("wss://${WebSocketApi}.execute-api.")

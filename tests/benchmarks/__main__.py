@@ -1,8 +1,8 @@
-"""``make bench``: every subject against every backend, side by side, and what came of it.
+"""``make bench``: every subject against every backend, side by side, and the comparison.
 
-Each pair is one fresh process per subject and backend; the order of the
-subjects turns with every pair, and the first round is thrown away. What is
-compared is always what was measured within the same minute.
+A pair is one new process per subject and backend. The order of the subjects
+is reversed with every pair, and the first pair is discarded. Only samples of
+the same minute are compared.
 """
 
 import argparse
@@ -38,7 +38,7 @@ _ALL = {STUB: "stub", STUB_TLS: "tls", LOCAL: "local"}
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line asks for."""
+    """The options of the command line."""
 
     pairs: int
     calls: Calls
@@ -91,7 +91,7 @@ def _options() -> Options:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--pairs", type=int, default=21)
     parser.add_argument(
-        "--calls", type=int, default=200, help="measured $connects and $disconnects a process"
+        "--calls", type=int, default=200, help="measured $connects and $disconnects per process"
     )
     parser.add_argument("--warm-up", type=int, default=30, help="calls before those")
     parser.add_argument("--against", nargs="+", choices=_ALL.values(), default=list(_ALL.values()))
@@ -119,7 +119,7 @@ def _backends(stack: ExitStack, names: Sequence[str]) -> list[Backend]:
 
 
 def _subjects_that_answer(console: Console, backend: Backend) -> list[Subject]:
-    """All of them; the boto3 adapter only where the app has it under the name that it is asked for by."""
+    """Return all subjects; the boto3 transport is left out if the app does not have it under that name."""
     answering = []
     for subject in SUBJECTS:
         try:
@@ -136,12 +136,12 @@ def _subjects_that_answer(console: Console, backend: Backend) -> list[Subject]:
 def _measured(
     console: Console, options: Options, subjects: Sequence[Subject], backends: Sequence[Backend]
 ) -> dict[str, dict[str, list[Sample]]]:
-    """The samples by backend and subject, in the order of the pairs."""
+    """Return the samples by backend and subject, in the order of the pairs."""
     samples: dict[str, dict[str, list[Sample]]] = {
         backend.name: {subject.name: [] for subject in subjects} for backend in backends
     }
     with console.status("") as status:
-        for pair in range(options.pairs + 1):  # the first is thrown away
+        for pair in range(options.pairs + 1):  # the first is discarded
             status.update(f"pair {pair} of {options.pairs}" if pair else "warming up")
             for backend in backends:
                 for subject in subjects if pair % 2 else reversed(subjects):

@@ -1,4 +1,4 @@
-"""The folders that stand for the functions' task roots, under build/bench.
+"""The folders under build/bench that take the place of the functions' task roots.
 
 ``ours`` is made by the Dockerfile's steps, for this machine's platform: keep
 the two in step (``make bench-image`` measures the image itself). ``seed`` is
@@ -21,7 +21,7 @@ from infra.process import find_uv
 CHECKOUT = Path(__file__).parents[2]
 BUILD = CHECKOUT / "build" / "bench"
 PYTHON = Path(sys.executable).resolve()
-"""The interpreter itself: a virtual environment's start has more to do than Lambda's."""
+"""The interpreter itself: a virtual environment takes longer to start than Lambda's Python."""
 
 _HERE = Path(__file__).parent
 _AMAZON_ROOT = re.compile(
@@ -33,7 +33,7 @@ _RUNTIME = ("awslambdaric", "simplejson", "snapshot-restore-py")
 
 
 def assemble() -> None:
-    """Make all folders anew."""
+    """Build all folders from scratch."""
     shutil.rmtree(BUILD, ignore_errors=True)
     _ours(BUILD / "ours")
     _seed(BUILD / "seed")
@@ -44,7 +44,7 @@ def assemble() -> None:
 
 
 def size(folder: Path) -> int:
-    """Bytes in the files below *folder*."""
+    """Return the total size in bytes of the files below *folder*."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
@@ -59,12 +59,12 @@ def _ours(folder: Path) -> None:
     for source in (folder / "dependency_injector").glob("*.c"):
         source.unlink()
     shutil.copytree(CHECKOUT / "app", folder / "app", ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "app" / "adapters" / "dynamodb_direct" / "amazon_roots.pem").write_text(amazon_roots())
+    (folder / "app" / "adapters" / "dynamodb" / "direct" / "amazon_roots.pem").write_text(amazon_roots())
     _compile(folder, "--invalidation-mode", "unchecked-hash")
 
 
 def amazon_roots() -> str:
-    """Amazon's own five certificate authorities, as the image has them."""
+    """Return Amazon's own five certificate authorities, as the image has them."""
     roots = _AMAZON_ROOT.findall(Path(certifi.where()).read_text())
     assert len(roots) == 5, f"{len(roots)} roots"
     return "".join(roots)

@@ -1,7 +1,8 @@
-"""A bare process: Python, the event, the handler, its answer, and nothing of Lambda's runtime.
+"""A bare process: Python, the event, the handler and its answer, without Lambda's runtime.
 
-A subject pays here for whatever it imports itself, logging among it; no log
-record is written. The driver is the other view of the same start.
+Here the cost of logging, and of all that a subject imports, is the subject's
+own; no log record is written. The driver measures the same start with the
+runtime.
 """
 
 import json
@@ -10,7 +11,7 @@ from importlib import import_module
 
 
 def main(connect_handler: str) -> None:
-    """Answer one event."""
+    """Answer one event with the handler of that name."""
     module, _, function = connect_handler.rpartition(".")
     connect = getattr(import_module(module), function)
     print(json.dumps(connect(json.loads(sys.stdin.readline()), None)), flush=True)

@@ -1,15 +1,15 @@
-"""The chart for the README: each subject over seed, on a transparent ground that suits light and dark."""
+"""The chart for the README: each subject's ratio to seed, on a transparent background."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl  # type: ignore[import-not-found,unused-ignore]
+import matplotlib as mpl  # type: ignore[import-not-found,unused-ignore]  # group bench
 
 from tests.benchmarks.figures import LOCAL, STUB, STUB_TLS, Comparison
 from tests.benchmarks.subjects import LIMIT, OURS, OURS_BOTO3
 
-_GREY = "#848d97"  # reads on GitHub's white and on its dark grey
+_GREY = "#848d97"  # readable on GitHub's white and dark grey
 _COLOURS = {OURS: "#2da44e", OURS_BOTO3: "#4184e4", LIMIT: "#b08800"}
 _SHOWN = (
     ("bare_cold_ms", STUB, "cold start, HTTP"),
@@ -23,9 +23,9 @@ _SHOWN = (
 
 
 def draw(comparisons: Sequence[Comparison], path: Path) -> None:
-    """Write the chart to *path*; what was not measured is left out."""
+    """Write the chart to *path*, without the figures that were not measured."""
     mpl.use("agg")
-    from matplotlib import pyplot as plt  # noqa: PLC0415  # type: ignore[import-not-found,unused-ignore]
+    from matplotlib import pyplot as plt  # noqa: PLC0415 - after the backend is set  # type: ignore[import-not-found,unused-ignore]  # group bench
 
     found = {(comparison.figure.name, comparison.backend): comparison for comparison in comparisons}
     rows = [(label, found[name, backend]) for name, backend, label in _SHOWN if (name, backend) in found]

@@ -1,14 +1,13 @@
-"""The process that is measured: Lambda's runtime with the gateway's events on its standard input.
+"""The measured process: Lambda's runtime with the gateway's events on its standard input.
 
-What awslambdaric's bootstrap imports (json, logging, decimal among it) a real
-function finds imported when its own code starts: it is part of the cold start
-of every subject alike, and no subject pays for it again. Logging is set up and
-handlers are loaded by awslambdaric's own functions. Nothing else is imported
-here, so that a subject pays for whatever else it wants.
+awslambdaric's bootstrap imports json, logging, decimal and more before a
+function's own code starts: that is part of every subject's cold start.
+awslambdaric's own functions set up the logging and load the handlers. Nothing
+else is imported here, so that every other import counts for the subject.
 
 Arguments: the handlers of $connect and $disconnect. Lines in: the first event;
 then the plan, if there is more to measure. Lines out: the first answer; then
-what was measured.
+the measurements.
 """
 
 import json
@@ -16,10 +15,10 @@ import sys
 import time
 from collections.abc import Callable
 
-from awslambdaric import bootstrap  # type: ignore[import-not-found,import-untyped,unused-ignore]
+from awslambdaric import bootstrap  # type: ignore[import-not-found,import-untyped,unused-ignore]  # group bench
 
 CONNECTION_ID = "CONNECTION-ID"
-"""Stands in an event of the plan for the id of the call."""
+"""The placeholder for the call's id in an event of the plan."""
 
 type Answer = dict[str, object]
 type Handler = Callable[[object, object], Answer]
@@ -29,7 +28,7 @@ DISCONNECTED: Answer = {"statusCode": 200, "body": "disconnected"}
 
 
 def main(connect_handler: str, disconnect_handler: str) -> None:
-    """Answer what comes in with the handlers of those names."""
+    """Answer the events with the handlers of those names."""
     with bootstrap.create_log_sink() as sink:
         bootstrap._setup_logging(bootstrap._AWS_LAMBDA_LOG_FORMAT, bootstrap._AWS_LAMBDA_LOG_LEVEL, sink)
         began = time.perf_counter_ns()
@@ -60,7 +59,7 @@ def main(connect_handler: str, disconnect_handler: str) -> None:
 
 
 def _timed(handler: Handler, event: str, ids: list[str], expected: Answer) -> dict[str, list[int]]:
-    """Wall and CPU time (ns) of each call, the making of its event left out."""
+    """Return the wall and CPU time (ns) of each call, without the time to make its event."""
     walls, cpus = [], []
     for connection_id in ids:
         fresh = json.loads(event.replace(CONNECTION_ID, connection_id))
@@ -73,12 +72,12 @@ def _timed(handler: Handler, event: str, ids: list[str], expected: Answer) -> di
 
 
 def peak_memory() -> int:
-    """This program's own peak (kB); ru_maxrss would count that of the process that started it (Linux)."""
+    """Return this program's peak memory (kB); on Linux, ru_maxrss includes the parent's."""
     try:
-        with open("/proc/self/status") as status:  # noqa: PTH123 - pathlib is not for the subjects to find
+        with open("/proc/self/status") as status:  # noqa: PTH123 - pathlib must not be imported yet
             return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
     except FileNotFoundError:
-        import resource  # noqa: PLC0415 - nothing of this before the end
+        import resource  # noqa: PLC0415 - only after the measurement
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024  # bytes on macOS
 

@@ -1,4 +1,4 @@
-"""What is compared, the targets of issue 3, and the statistics: ratios within pairs and how sure they are."""
+"""The figures, the targets of issue 3, and the statistics: ratios within pairs, with their intervals."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -6,14 +6,14 @@ from functools import cached_property
 from statistics import median
 from typing import Any
 
-from scipy.stats import bootstrap  # type: ignore[import-not-found,import-untyped,unused-ignore]
+from scipy.stats import bootstrap  # type: ignore[import-not-found,import-untyped,unused-ignore]  # group bench
 
 from tests.benchmarks.measure import Sample
 from tests.benchmarks.subjects import OURS, SEED
 
 STUB, STUB_TLS, LOCAL = "stub, HTTP", "stub, TLS", "DynamoDB Local, HTTP"
 IMAGE = "image, DynamoDB Local"
-SWEEP = "sweep, DynamoDB Local (seed: one question after the other)"
+SWEEP = "sweep, DynamoDB Local (seed: one probe after the other)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +43,13 @@ FIGURES = (
     Figure("disconnect_cpu_us", "$disconnect, CPU", "µs", dict.fromkeys(_EVERYWHERE, 0.14)),
     Figure("memory_mb", "peak memory", "MB", dict.fromkeys(_EVERYWHERE, 0.55)),
     Figure("disconnect_cold_ms", "cold start, $disconnect", "ms", {IMAGE: 0.36}),
-    Figure("sweep_ms", "sweep of 1,000 connections, 10 ms a question", "ms", {SWEEP: 0.10}),
+    Figure("sweep_ms", "sweep of 1,000 connections, 10 ms a probe", "ms", {SWEEP: 0.10}),
 )
 
 IMAGE_TARGET_MB = 12
-"""What the image may add to its base."""
+"""The limit of the image's size beyond its base image."""
 SWEEP_MEMORY_TARGET = 1.10
-"""What a sweep's peak memory may grow to, times itself, where there are ten times the rows."""
+"""The limit of the growth of a sweep's peak memory with ten times the items."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """Whether the target is met: the whole interval below it; ``open`` where it lies within."""
+        """Whether the target is met: the interval is below it; ``open`` if it is within the interval."""
         if self.target is None or OURS not in self.ratios:
             return ""
         ours = self.ratios[OURS]
@@ -97,7 +97,7 @@ class Comparison:
 
 
 def compare(backend: str, samples: Mapping[str, Sequence[Sample]]) -> list[Comparison]:
-    """The figures of *samples*: by subject, in pairs (the nth of each were taken side by side)."""
+    """Return the comparisons of *samples*: by subject, in pairs (the nth of each were taken side by side)."""
     return [
         Comparison(
             figure,

@@ -1,9 +1,9 @@
-"""``make bench-image``: cold and warm inside images, as Lambda runs them, by the client's clock.
+"""``make bench-image``: cold starts and warm calls in images, as Lambda runs them, by the client's clock.
 
-Each figure is of fresh containers, side by side, in turning order; the first
-round is thrown away. The emulator starts the runtime at the first request, so
-that its answer is the cold start; what the emulator and the network cost is in
-every figure, and the floor tells how much that is.
+Each figure is of new containers, side by side, in alternating order; the first
+round is discarded. The emulator starts the runtime at the first request, so the
+time of that answer is the cold start. Every figure includes the cost of the
+emulator and the network, which the floor shows.
 """
 
 import argparse
@@ -56,7 +56,7 @@ _ENVIRON = {
 _AS_ON_LAMBDA = {
     "user": "993:990",
     "read_only": True,
-    "mem_limit": "1g",  # enough for all: what is measured is time
+    "mem_limit": "1g",  # enough for all: only time is measured
     "memswap_limit": "1g",
     "cap_drop": ["ALL"],
     "security_opt": ["no-new-privileges"],
@@ -92,7 +92,7 @@ def main() -> None:
     calls = Calls(options.warm_up, options.calls)
     samples: dict[str, list[Sample]] = {function.name: [] for function in functions}
     with Network() as network, _database(network), console.status("") as status:
-        for pair in range(options.pairs + 1):  # the first is thrown away
+        for pair in range(options.pairs + 1):  # the first is discarded
             status.update(f"pair {pair} of {options.pairs}" if pair else "warming up")
             for function in functions if pair % 2 else reversed(functions):
                 sample = _measured(function, network, calls)
@@ -126,7 +126,7 @@ def _options() -> argparse.Namespace:
 
 
 def _seed_image() -> str:
-    """The base image with what build/bench/seed holds, and the floor's function."""
+    """Return the name of the base image with build/bench/seed and the floor's function."""
     with TemporaryDirectory() as context:
         copytree(BUILD / "seed", Path(context) / "function")
         copytree(BUILD / "floor", Path(context) / "function", dirs_exist_ok=True)
@@ -139,7 +139,7 @@ def _seed_image() -> str:
 
 @contextmanager
 def _database(network: Network) -> Iterator[None]:
-    """DynamoDB Local with a table, which the functions reach by the name ``dynamodb``."""
+    """Run DynamoDB Local with a table, at the host name ``dynamodb``."""
     container = (
         DockerContainer(DATABASE_IMAGE)
         .with_network(network)
@@ -160,7 +160,7 @@ def _database(network: Network) -> Iterator[None]:
 
 
 def _measured(function: Function, network: Network, calls: Calls) -> Sample:
-    """What a fresh container of each route shows: its first answer, and the median of those when warm."""
+    """Return the time of the first answer of a new container, and the median of the warm ones, by route."""
     run = uuid4().hex[:8]
     sample: dict[str, float] = {}
     for route in _ROUTES:
@@ -195,7 +195,7 @@ def _running(function: Function, route: str, network: Network) -> Iterator[HTTPC
 
 
 def _is_up(emulator: HTTPConnection) -> bool:
-    """Whether the emulator answers; it has no such page, and starts no runtime for it."""
+    """Return whether the emulator answers; it has no such page, so it starts no runtime."""
     with suppress(OSError, HTTPException):
         emulator.request("GET", "/")
         answer = emulator.getresponse()
@@ -206,7 +206,7 @@ def _is_up(emulator: HTTPConnection) -> bool:
 
 
 def _timed(emulator: HTTPConnection, route: str, connection_id: str) -> int:
-    """Nanoseconds from the request to its answer."""
+    """Return the nanoseconds from the request to its answer."""
     event = json.dumps(_ROUTES[route](connection_id))
     began = time.perf_counter_ns()
     emulator.request("POST", _INVOCATIONS, event)

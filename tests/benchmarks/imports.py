@@ -1,4 +1,4 @@
-"""What our entrypoint imports, as a tree: what it costs, and who wanted it (``python -X importtime``)."""
+"""The imports of our entrypoint as a tree with their times (``python -X importtime``)."""
 
 import re
 import subprocess
@@ -18,30 +18,30 @@ _US_PER_MS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """A module by the first who wanted it; µs for itself, and with all that it was the first to want."""
+    """An imported module: µs for itself, and with the modules that it was the first to import."""
 
     name: str
     own_us: int
     total_us: int
-    wanted: "list[Import]" = field(default_factory=list)
+    children: "list[Import]" = field(default_factory=list)
 
     def all(self) -> Iterator["Import"]:
         yield self
-        for wanted in self.wanted:
-            yield from wanted.all()
+        for child in self.children:
+            yield from child.all()
 
 
 def import_tree(subject: Subject, backend: Backend) -> Import:
-    """What loading *subject*'s module imports beyond the runtime's own, in the quickest of some tries."""
+    """Return the imports of *subject*'s module, without the runtime's own, in the fastest of some runs."""
     runs = [_imported(subject, backend) for _ in range(_TRIES)]
     return min(runs, key=lambda root: root.total_us)
 
 
 def show_imports(console: Console, root: Import, *, from_ms: float) -> None:
-    """Print the tree; what costs less than *from_ms* is summed."""
+    """Print the tree; modules below *from_ms* are summed."""
     console.print(
-        f"[bold]What {root.name} imports[/] beyond the runtime's own: "
-        f"{sum(1 for _ in root.all()) - 1} modules, ms with what each was the first to want (ms of its own)"
+        f"[bold]Imports of {root.name}[/] beyond the runtime's own: "
+        f"{sum(1 for _ in root.all()) - 1} modules, ms with those that it imports first (its own ms)"
     )
     tree = Tree(_label(root))
     _grow(tree, root, int(from_ms * _US_PER_MS))
@@ -50,8 +50,8 @@ def show_imports(console: Console, root: Import, *, from_ms: float) -> None:
 
 
 def _grow(tree: Tree, node: Import, threshold: int) -> None:
-    cheap = [child for child in node.wanted if child.total_us < threshold]
-    for child in sorted(node.wanted, key=lambda child: -child.total_us):
+    cheap = [child for child in node.children if child.total_us < threshold]
+    for child in sorted(node.children, key=lambda child: -child.total_us):
         if child.total_us >= threshold:
             _grow(tree.add(_label(child)), child, threshold)
     if cheap:
@@ -77,17 +77,17 @@ def _imported(subject: Subject, backend: Backend) -> Import:
 
 
 def _parsed(text: str, module: str) -> Import:
-    """The imports after those of the driver, below one root; a module's line comes after those it wanted."""
-    waiting: dict[int, list[Import]] = {}
+    """Return the imports after the driver's, below one root; a module's line follows those it imports."""
+    pending: dict[int, list[Import]] = {}
     tops: list[Import] = []
     for match in _LINE.finditer(text):
         depth = len(match["indent"]) // 2
-        node = Import(match["name"], int(match["own"]), int(match["total"]), waiting.pop(depth + 1, []))
+        node = Import(match["name"], int(match["own"]), int(match["total"]), pending.pop(depth + 1, []))
         if depth:
-            waiting.setdefault(depth, []).append(node)
+            pending.setdefault(depth, []).append(node)
         else:
             tops.append(node)
     first = next(number for number, node in enumerate(tops) if node.name == "driver") + 1
     (*before, last) = tops[first:]
     assert last.name == module
-    return Import(module, last.own_us, sum(node.total_us for node in tops[first:]), [*before, *last.wanted])
+    return Import(module, last.own_us, sum(node.total_us for node in tops[first:]), [*before, *last.children])

@@ -1,4 +1,4 @@
-"""Instructions counted by valgrind: they depend on no other load, and differ little from run to run."""
+"""Instruction counts by valgrind: independent of other load, and almost the same in every run."""
 
 import re
 import shutil
@@ -12,9 +12,9 @@ from pathlib import Path
 from tests.benchmarks.measure import DRIVER, Calls, SubjectFailed, conversation, start
 from tests.benchmarks.subjects import Backend, Subject
 
-_CALLS = 20  # in the longer of two runs; their difference over this is one call
+_CALLS = 20  # more in the second run than in the first; the difference is divided by it
 _COUNT = re.compile(r"Collected : (\d+)")
-_ENDS_WITHIN = 600  # seconds
+_TIMEOUT = 600  # seconds
 
 
 def can_count() -> bool:
@@ -22,15 +22,15 @@ def can_count() -> bool:
 
 
 def count(subjects: Sequence[Subject], backend: Backend) -> dict[str, dict[str, float]]:
-    """Instructions of each subject's cold start, and of a warm ``$connect`` with its ``$disconnect``.
+    """Return the instructions of each subject's cold start, and of a warm ``$connect`` and ``$disconnect``.
 
-    The floor's tell what the driver itself takes, mostly to make the events.
+    The floor's count is that of the driver itself, mostly to make the events.
     """
     runs = [(subject, calls) for calls in (None, Calls(1, 0), Calls(1, _CALLS)) for subject in subjects]
     with ThreadPoolExecutor(max_workers=2) as pool:
         try:
             counts = list(pool.map(lambda run: _counted(run[0], backend, run[1]), runs))
-        except BaseException:  # Ctrl-C among them: no further run is begun
+        except BaseException:  # also Ctrl-C: no further run is begun
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     cold, short, long = batched(counts, len(subjects), strict=True)
@@ -58,9 +58,9 @@ def _counted(subject: Subject, backend: Backend, calls: Calls | None) -> int:
             start(subject, backend, log.fileno(), errors.fileno(), prefix) as process,
         ):
             try:
-                process.communicate(conversation(calls), timeout=_ENDS_WITHIN)
+                process.communicate(conversation(calls), timeout=_TIMEOUT)
             except subprocess.TimeoutExpired as error:
-                raise SubjectFailed(f"{subject.name} under valgrind took over {_ENDS_WITHIN} s") from error
+                raise SubjectFailed(f"{subject.name} under valgrind took over {_TIMEOUT} s") from error
             finally:
                 process.kill()
         found = _COUNT.search(counts.read_text())

@@ -1,4 +1,4 @@
-"""One measurement: a fresh process of a subject, from its start to its last call."""
+"""One measurement: a new process of a subject, from its start to its last call."""
 
 import json
 import subprocess
@@ -15,36 +15,36 @@ from tests.benchmarks.subjects import Backend, Subject
 from tests.builders import an_event
 
 type Sample = Mapping[str, float]
-"""What one process showed, by the figure's name."""
+"""The measurements of one process, by the figure's name."""
 
-_PYTHON = (str(PYTHON), "-s", "-P", "-c")  # and a module, so that its byte code is used
+_PYTHON = (str(PYTHON), "-s", "-P", "-c")  # -c imports a module, so that its byte code is used
 DRIVER = (*_PYTHON, "import sys, driver; driver.main(*sys.argv[1:])")
 _BARE = (*_PYTHON, "import sys, bare; bare.main(sys.argv[1])")
-_ENDS_WITHIN = 600  # seconds; under valgrind all is fifty times slower
+_TIMEOUT = 600  # seconds; valgrind is fifty times slower
 _NS_PER_MS = 1e6
 _NS_PER_US = 1e3
 
 
 class SubjectFailed(Exception):
-    """A subject did not answer as it has to; the text is the end of what it said."""
+    """A subject gave a wrong answer or none; the text is the end of its output."""
 
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """How often a process is called: ``warm_up`` and then ``measured`` pairs of events, each its own id."""
+    """The calls of a process: ``warm_up`` and then ``measured`` pairs of events, each with its own id."""
 
     warm_up: int
     measured: int
 
 
 def measure(subject: Subject, backend: Backend, calls: Calls) -> Sample:
-    """Start processes of *subject*, call them, and return what they showed.
+    """Start processes of *subject*, call them, and return the measurements.
 
-    Cold starts are timed here, from before the process is started to its first
-    answer: ``bare_cold_ms`` without Lambda's runtime, ``cold_ms`` with it. All
-    else is of the second process and by its own clocks: ``init_ms`` from before
-    the handler's module is loaded to the first answer; CPU is user and system
-    time of all threads.
+    Cold starts are timed here, from before the start of the process to its
+    first answer: ``bare_cold_ms`` without Lambda's runtime, ``cold_ms`` with it.
+    The second process measures the rest with its own clocks: ``init_ms`` from
+    before the import of the handler's module to the first answer; CPU is user
+    and system time of all threads.
 
     Raises:
         SubjectFailed: it ended early, or answered wrongly.
@@ -59,7 +59,7 @@ def measure(subject: Subject, backend: Backend, calls: Calls) -> Sample:
 
 
 def _run(subject: Subject, backend: Backend, command: Sequence[str], more: bytes) -> tuple[int, bytes]:
-    """Nanoseconds to the first answer of a fresh process, and what it says when it is told *more*."""
+    """Return the nanoseconds to the first answer of a new process, and its output after *more* input."""
     first = _connect_event(f"first-{uuid4().hex}")
     with tempfile.TemporaryFile() as log, tempfile.TemporaryFile() as errors:
         began = time.perf_counter_ns()
@@ -71,21 +71,21 @@ def _run(subject: Subject, backend: Backend, command: Sequence[str], more: bytes
                 process.stdin.flush()
                 answer = process.stdout.readline()
                 took = time.perf_counter_ns() - began
-                told = process.communicate(more, timeout=_ENDS_WITHIN)[0] if answer else b""
+                output = process.communicate(more, timeout=_TIMEOUT)[0] if answer else b""
             finally:
                 process.kill()
-        if process.returncode or not answer or json.loads(answer) != CONNECTED or (more and not told):
+        if process.returncode or not answer or json.loads(answer) != CONNECTED or (more and not output):
             errors.seek(0)
             log.seek(0)
-            said = (answer + errors.read() + log.read()).decode(errors="replace").strip()
-            raise SubjectFailed(f"{subject.name} against {backend.name}: {said[-2000:]}")
-    return took, told
+            text = (answer + errors.read() + log.read()).decode(errors="replace").strip()
+            raise SubjectFailed(f"{subject.name} against {backend.name}: {text[-2000:]}")
+    return took, output
 
 
 def start(
     subject: Subject, backend: Backend, log: int, errors: int, command: Sequence[str]
 ) -> "subprocess.Popen[bytes]":
-    """A process of *subject* that writes its log records to *log*, as Lambda's runtime does."""
+    """Start a process of *subject* that writes its log records to *log*, as Lambda's runtime does."""
     handlers = [f"{subject.module}.{route}" for route in ("connect", "disconnect")]
     return subprocess.Popen(
         [*command, *handlers],
@@ -99,7 +99,7 @@ def start(
 
 
 def conversation(calls: Calls | None) -> bytes:
-    """All that a process is told, at once: the first event and, with *calls*, the plan."""
+    """Return the whole input of a process: the first event and, with *calls*, the plan."""
     return _connect_event("first") + (_plan(calls) if calls else b"")
 
 
@@ -119,14 +119,14 @@ def _plan(calls: Calls) -> bytes:
 
 
 def _event(name: str) -> str:
-    """A full-size event as the runtime gets it: text, with a place for the id."""
+    """Return a full-size event as text, with the placeholder for the id."""
     event = an_event(name)
     event["requestContext"]["connectionId"] = CONNECTION_ID
     return json.dumps(event)
 
 
 def _figures(measured: Mapping[str, dict[str, list[int]] | int]) -> dict[str, float]:
-    """CPU as a mean, for what happens now and then (collecting garbage) is paid for; wall as a median."""
+    """Return CPU as a mean, so that rare costs such as garbage collection count, and wall as a median."""
     plain = {name: value for name, value in measured.items() if isinstance(value, int)}
     figures = {
         "init_ms": (plain["load_ns"] + plain["first_call_ns"]) / _NS_PER_MS,

@@ -1,4 +1,4 @@
-"""What a run found: as tables in the terminal and as JSON."""
+"""The results of a run: as tables in the terminal and as JSON."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def a_console() -> Console:
 
 
 def show(console: Console, comparisons: Sequence[Comparison]) -> None:
-    """One table per backend: medians, in brackets the ratio to seed, and for ours its interval and target."""
+    """Print a table per backend: medians, in brackets the ratio to seed; for ours its interval and target."""
     for backend, of_backend in groupby(comparisons, key=lambda comparison: comparison.backend):
         rows = list(of_backend)
         others = [name for name in rows[0].ratios if name != OURS]
@@ -57,7 +57,7 @@ def show(console: Console, comparisons: Sequence[Comparison]) -> None:
 
 
 def show_sizes(console: Console, sizes: Mapping[str, int], what: str) -> None:
-    """What is added to the base image, against its target."""
+    """Print the size that is added to the base image, and its target."""
     megabytes = sizes[OURS] / 1e6
     verdict = _coloured("met" if megabytes <= IMAGE_TARGET_MB else "missed")
     console.print(
@@ -67,18 +67,18 @@ def show_sizes(console: Console, sizes: Mapping[str, int], what: str) -> None:
 
 
 def show_sweep_memory(console: Console, memory: Mapping[int, int]) -> None:
-    """Peak memory of a sweep by number of rows, and how it grows with them, against its target."""
+    """Print the peak memory of a sweep by number of items, its growth, and the target."""
     growth = memory[max(memory)] / memory[min(memory)]
     verdict = _coloured("met" if growth <= SWEEP_MEMORY_TARGET else "missed")
-    told = ", ".join(f"{rows:,} rows {peak / 1e6:.1f} MB" for rows, peak in memory.items())
+    peaks = ", ".join(f"{items:,} items {peak / 1e6:.1f} MB" for items, peak in memory.items())
     console.print(
-        f"[bold]Peak memory of a sweep's process[/]: {told}; "
+        f"[bold]Peak memory of a sweep's process[/]: {peaks}; "
         f"{growth:.3f} times (target ≤ {SWEEP_MEMORY_TARGET:.2f}: {verdict})\n"
     )
 
 
 def show_instructions(console: Console, counts: Mapping[str, Mapping[str, float]]) -> None:
-    """Instructions by valgrind, each with its ratio to seed."""
+    """Print the instruction counts by valgrind, each with its ratio to seed."""
     table = Table(
         title="Instructions, stub, HTTP (millions; in brackets over seed)",
         title_justify="left",
@@ -107,7 +107,7 @@ def write_json(
     sizes: Mapping[str, int],
     **more: Any,
 ) -> None:
-    """All that was measured and where, for machines and for whoever doubts it."""
+    """Write all samples, results and the environment as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
     document = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

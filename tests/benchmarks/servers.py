@@ -1,4 +1,4 @@
-"""What the subjects speak to, each started for the run and ended with it, on loopback alone."""
+"""The servers that the subjects call: on loopback, started for the run and ended with it."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import boto3
 import certifi
-import trustme  # type: ignore[import-not-found,unused-ignore]
+import trustme  # type: ignore[import-not-found,unused-ignore]  # group bench
 
 from tests.benchmarks.assemble import CHECKOUT, amazon_roots
 from tests.benchmarks.subjects import ACCESS_KEY, REGION, Backend, Bundles
@@ -20,7 +20,7 @@ _HERE = Path(__file__).parent
 
 @contextmanager
 def stub(name: str, certificate: Path | None = None, bundles: Bundles | None = None) -> Iterator[Backend]:
-    """The fast stub; over TLS with a *certificate* that an authority in *bundles* vouches for."""
+    """Run the fast stub; over TLS with a *certificate* that is issued by an authority in *bundles*."""
     with _serving("-P", str(_HERE / "stub.py"), *([str(certificate)] if certificate else [])) as port:
         scheme = "https" if certificate else "http"
         yield Backend(name, f"{scheme}://127.0.0.1:{port}", "connections", bundles)
@@ -28,14 +28,14 @@ def stub(name: str, certificate: Path | None = None, bundles: Bundles | None = N
 
 @contextmanager
 def management_api() -> Iterator[str]:
-    """The slow stub of the gateway; its endpoint, as of an API's stage."""
+    """Run the slow stub of the gateway; its endpoint is that of an API's stage."""
     with _serving("-m", "tests.benchmarks.sweep_gateway") as port:
         yield f"http://127.0.0.1:{port}/prod"
 
 
 @contextmanager
 def _serving(*arguments: str) -> Iterator[int]:
-    """The port that a Python process serves on."""
+    """Run a Python process, and yield the port on which it serves."""
     with subprocess.Popen(
         [sys.executable, *arguments],
         cwd=CHECKOUT,
@@ -53,7 +53,7 @@ def _serving(*arguments: str) -> Iterator[int]:
 
 @contextmanager
 def dynamodb_local(name: str) -> Iterator[Backend]:
-    """DynamoDB Local with a new table."""
+    """Run DynamoDB Local with a new table."""
     with running_dynamodb_local() as endpoint:
         client = boto3.session.Session().client(
             "dynamodb",
@@ -69,7 +69,7 @@ def dynamodb_local(name: str) -> Iterator[Backend]:
 
 
 def authority(folder: Path) -> tuple[Path, Bundles]:
-    """A certificate for loopback with its key, and the bundles of authorities to check it against."""
+    """Return a certificate for loopback with its key, and the bundles of authorities that verify it."""
     local = trustme.CA()
     certificate, bundles = folder / "certificate.pem", Bundles(folder / "public.pem", folder / "amazon.pem")
     local.issue_cert("127.0.0.1", "localhost").private_key_and_cert_chain_pem.write_to_path(certificate)

@@ -1,7 +1,7 @@
-"""A DynamoDB that knows two answers and gives them at once: what is left is the client's own time.
+"""A stub of DynamoDB with two fixed answers, so that only the client's own time is measured.
 
-A process of its own: it tells its port on standard output, and ends when its
-standard input closes.
+It runs as a process of its own, prints its port, and ends when its standard
+input closes.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import zlib
 from email.utils import formatdate
 from functools import lru_cache
 
-ROW: dict[str, object] = {
+ITEM: dict[str, object] = {
     "connectionId": {"S": "JKJcXeXAmPl3AbC="},
     "createdAt": {"N": "1795251600123"},
     "ttl": {"N": "1795338000"},
@@ -30,14 +30,14 @@ ROW: dict[str, object] = {
     "stage": {"S": "prod"},
     "connectedAt": {"N": "1795251600000"},
 }
-"""A connection as the table holds it; a DeleteItem that asks for ALL_OLD is told of this one, with its id."""
+"""A connection's item; the answer to a DeleteItem with ALL_OLD has it, with the key's id."""
 
 _NOTHING = b"{}"
 _REQUEST_ID = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789ABCDEFGHIJVV4KQNSO5AEMVJF66Q9ASUAAJG"
 
 
-class Kept(asyncio.Protocol):
-    """One connection, kept alive, and what came on it that is not answered yet."""
+class KeepAlive(asyncio.Protocol):
+    """A connection that is kept alive, and the bytes received on it that are not answered yet."""
 
     def __init__(self) -> None:
         self._received = b""
@@ -48,8 +48,8 @@ class Kept(asyncio.Protocol):
         self._transport = transport
 
 
-class DynamoDB(Kept):
-    """Answers request by request."""
+class DynamoDB(KeepAlive):
+    """Answers one request after the other."""
 
     def data_received(self, data: bytes) -> None:
         self._received += data
@@ -61,19 +61,19 @@ class DynamoDB(Kept):
             if len(rest) < length:
                 return
             body, self._received = rest[:length], rest[length:]
-            self._transport.write(_answer(_told(body), int(time.time())))
+            self._transport.write(_answer(_body_for(body), int(time.time())))
 
 
-def _told(request: bytes) -> bytes:
-    asked = json.loads(request)
-    if asked.get("ReturnValues") != "ALL_OLD":
+def _body_for(request: bytes) -> bytes:
+    parameters = json.loads(request)
+    if parameters.get("ReturnValues") != "ALL_OLD":
         return _NOTHING
-    return json.dumps({"Attributes": ROW | asked["Key"]}, separators=(",", ":")).encode()
+    return json.dumps({"Attributes": ITEM | parameters["Key"]}, separators=(",", ":")).encode()
 
 
 @lru_cache(maxsize=16)
 def _answer(body: bytes, at: int) -> bytes:
-    """An answer of the second *at* (epoch), with the headers that DynamoDB sends."""
+    """Return an answer at the epoch second *at*, with the headers that DynamoDB sends."""
     head = (
         "HTTP/1.1 200 OK\r\n"
         "Server: Server\r\n"
@@ -88,8 +88,8 @@ def _answer(body: bytes, at: int) -> bytes:
     return head.encode() + body
 
 
-def serve(protocol: type[Kept], certificate: str | None = None) -> None:
-    """Speak *protocol* on a port of loopback, over TLS with a *certificate* (PEM, its key in it)."""
+def serve(protocol: type[KeepAlive], certificate: str | None = None) -> None:
+    """Serve *protocol* on a port of loopback, over TLS with a *certificate* (PEM, with its key)."""
     tls = None
     if certificate is not None:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

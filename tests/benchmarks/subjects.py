@@ -1,4 +1,4 @@
-"""Who is measured, and the environment that each is given: what Lambda sets, and nothing of the caller's."""
+"""The measured functions, each with an environment such as Lambda sets, without the caller's variables."""
 
 import json
 from base64 import b64encode
@@ -12,7 +12,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from tests.benchmarks.assemble import BUILD
-from tests.benchmarks.stub import ROW
+from tests.benchmarks.stub import ITEM
 
 ACCESS_KEY = "local"  # DynamoDB Local wants letters and digits only
 SESSION_TOKEN = "t" * 900  # about as long as Lambda's
@@ -23,7 +23,7 @@ SEED, OURS, OURS_BOTO3, FLOOR, LIMIT = "seed", "ours", "ours-boto3", "floor", "l
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """A database to speak to; ``bundle`` holds the authorities of one that speaks TLS."""
+    """A database; ``bundles`` has the certificate authorities of one with TLS."""
 
     name: str
     endpoint: str
@@ -33,10 +33,10 @@ class Backend:
 
 @dataclass(frozen=True, slots=True)
 class Bundles:
-    """What a subject trusts over TLS, as much as it would load for an endpoint of AWS's.
+    """The certificate authorities that a subject trusts: as many as for an endpoint of AWS.
 
-    The SDK loads the public authorities, all of them; ours Amazon's own five.
-    Each file has the local authority besides, so that the stub is trusted.
+    The SDK loads all public authorities, ours Amazon's own five. Each file also
+    has the local authority, so that the stub is trusted.
     """
 
     public: Path
@@ -45,7 +45,7 @@ class Bundles:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A function: the folder that stands for Lambda's task root, its module, its own variables."""
+    """A function: the folder in place of Lambda's task root, its module, its own variables."""
 
     name: str
     folder: Path
@@ -53,11 +53,11 @@ class Subject:
     environ: Mapping[str, str] = field(default_factory=dict)
 
     def environ_for(self, backend: Backend) -> dict[str, str]:
-        """The whole environment of the function's process."""
+        """Return the whole environment of the function's process."""
         environ = {
             "PYTHONPATH": f"{self.folder}:{BUILD / 'runtime'}",
             "PATH": "/usr/local/bin:/usr/bin:/bin",
-            "HOME": str(BUILD / "nobody"),  # there is none, as on Lambda: no file of the caller's is read
+            "HOME": str(BUILD / "nobody"),  # does not exist, as on Lambda: no file of the caller's is read
             "LANG": "C.UTF-8",
             "LAMBDA_TASK_ROOT": str(self.folder),
             "AWS_EXECUTION_ENV": "AWS_Lambda_python3.13",
@@ -89,8 +89,8 @@ SUBJECTS = (
 
 
 def _signed_requests(backend: Backend) -> dict[str, str]:
-    key = {"connectionId": ROW["connectionId"]}
-    put = {"TableName": backend.table, "Item": ROW}
+    key = {"connectionId": ITEM["connectionId"]}
+    put = {"TableName": backend.table, "Item": ITEM}
     delete = {"TableName": backend.table, "Key": key, "ReturnValues": "ALL_OLD"}
     return {
         "LIMIT_CONNECT": _signed("PutItem", put, backend.endpoint),
@@ -99,7 +99,7 @@ def _signed_requests(backend: Backend) -> dict[str, str]:
 
 
 def _signed(operation: str, parameters: Mapping[str, object], endpoint: str) -> str:
-    """The bytes of a request, in Base64."""
+    """Return the bytes of a signed request in Base64."""
     body = json.dumps(parameters, separators=(",", ":")).encode()
     request = AWSRequest(
         "POST",

@@ -1,7 +1,6 @@
-"""The sweep beside the loop that everyone writes: the same rows, the same gateway, in turn.
+"""The sweep compared with the usual loop: the same items, the same gateway, in turn.
 
-As a program (``python -m tests.benchmarks.sweep``) it is this part of
-``make bench`` alone.
+``python -m tests.benchmarks.sweep`` runs only this part of ``make bench``.
 """
 
 import os
@@ -17,8 +16,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import boto3
 
 from app.adapters.clock import SystemClock
-from app.adapters.dynamodb_wire import row_of
+from app.adapters.dynamodb.items import item_of
 from app.domain.model import MAX_ATTRIBUTE, MAX_ATTRIBUTES, MAX_USER_AGENT, Connection, ConnectionId
+from app.domain.sweep import Outcome
 from tests.benchmarks.assemble import CHECKOUT
 from tests.benchmarks.figures import SWEEP, Comparison, compare
 from tests.benchmarks.measure import Sample
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 
 PAIRS = 3
 ALIVE, GONE = 990, 10
-MEMORY_ROWS = (600, 6000)
-"""Rows as large as the rules allow, so that the fewer are more than a page of DynamoDB's (1 MB)."""
+MEMORY_ITEMS = (600, 6000)
+"""Items as large as the rules allow, so that even the smaller table is more than a page (1 MB)."""
 
 _BATCH = 25  # DynamoDB's limit of a BatchWriteItem
 
 
 class Sweeps(NamedTuple):
-    """What was measured: the times by subject, what came of them, and bytes of memory by number of rows."""
+    """The times by subject, their comparison, and bytes of memory by number of items."""
 
     samples: dict[str, list[Sample]]
     comparisons: list[Comparison]
@@ -49,16 +49,16 @@ class Sweeps(NamedTuple):
 
 
 def measure_sweeps(pairs: int = PAIRS) -> Sweeps:
-    """Sweep the same rows by either subject, in pairs; then a table, and one of ten times its rows."""
+    """Sweep the same items with both subjects, in pairs; then one table, and another ten times as large."""
     with _environment(), dynamodb_local(SWEEP) as backend, management_api() as gateway:
         client = a_client(backend.endpoint)
         samples = _timed(client, backend.table, backend.endpoint, gateway, pairs)
         memory = {}
-        for rows in MEMORY_ROWS:
-            table = f"{backend.table}-{rows}"
+        for items in MEMORY_ITEMS:
+            table = f"{backend.table}-{items}"
             _create(client, table)
-            _put(client, table, [_a_large_row(number) for number in range(rows)])
-            memory[rows] = _peak_memory(backend.endpoint, table, gateway)
+            _put(client, table, [_a_large_connection(number) for number in range(items)])
+            memory[items] = _peak_memory(backend.endpoint, table, gateway)
         client.close()
     return Sweeps(samples, compare(SWEEP, samples), memory)
 
@@ -66,15 +66,15 @@ def measure_sweeps(pairs: int = PAIRS) -> Sweeps:
 def _timed(
     client: "DynamoDBClient", table: str, endpoint: str, gateway: str, pairs: int
 ) -> dict[str, list[Sample]]:
-    """The samples by subject, in the order of the pairs; a first sweep of few rows is thrown away."""
+    """Return the samples by subject, in the order of the pairs; the first sweep is discarded."""
     subjects = {SEED: _one_by_one(table, endpoint, gateway), OURS: _ours(client, table, gateway)}
     samples: dict[str, list[Sample]] = {name: [] for name in subjects}
-    dead = [_a_row(f"gone-{number}=") for number in range(GONE)]
+    gone = [_a_connection(f"gone-{number}=") for number in range(GONE)]
     for pair in range(pairs + 1):
         if pair == 1:
-            _put(client, table, [_a_row(f"JKJcXeXAmPl-{number}=") for number in range(ALIVE)])
+            _put(client, table, [_a_connection(f"JKJcXeXAmPl-{number}=") for number in range(ALIVE)])
         for name in subjects if pair % 2 else reversed(subjects):
-            _put(client, table, dead)
+            _put(client, table, gone)
             began = time.perf_counter()
             removed = subjects[name]()
             took = time.perf_counter() - began
@@ -85,7 +85,7 @@ def _timed(
 
 
 def _one_by_one(table_name: str, endpoint: str, gateway: str) -> Callable[[], int]:
-    """The loop as everyone writes it; it returns how many it removed."""
+    """Return the usual loop; it returns the number of items that it deleted."""
     session = boto3.session.Session(region_name=REGION)
     table = session.resource("dynamodb", endpoint_url=endpoint).Table(table_name)
     management = session.client("apigatewaymanagementapi", endpoint_url=gateway)
@@ -111,14 +111,14 @@ def _ours(client: "DynamoDBClient", table: str, gateway: str) -> Callable[[], in
     sweep = a_sweep(client, table, gateway)
 
     def run() -> int:
-        return swept(sweep).gone
+        return swept(sweep).outcomes[Outcome.GONE]
 
     return run
 
 
 @contextmanager
 def _environment() -> Iterator[None]:
-    """For the SDK, credentials that open nothing, and none of the caller's settings."""
+    """Give the SDK invalid credentials, and none of the caller's settings, until the block ends."""
     before = dict(os.environ)
     for name in before:
         if name.startswith("AWS_") or name.lower().endswith("_proxy"):
@@ -136,7 +136,7 @@ def _environment() -> Iterator[None]:
         os.environ |= before
 
 
-def _a_row(name: str) -> Connection:
+def _a_connection(name: str) -> Connection:
     began = SystemClock().now() - timedelta(minutes=10)
     return a_connection(
         id=ConnectionId(name),
@@ -146,7 +146,7 @@ def _a_row(name: str) -> Connection:
     )
 
 
-def _a_large_row(number: int) -> Connection:
+def _a_large_connection(number: int) -> Connection:
     began = SystemClock().now() - timedelta(minutes=10)
     return a_connection(
         id=ConnectionId(f"JKJcXeXAmPl-{number}="),
@@ -159,8 +159,8 @@ def _a_large_row(number: int) -> Connection:
 
 def _put(client: "DynamoDBClient", table: str, connections: Sequence[Connection]) -> None:
     def put(first: int) -> None:
-        rows = [{"PutRequest": {"Item": row_of(it)}} for it in connections[first : first + _BATCH]]
-        answer = client.batch_write_item(RequestItems={table: rows})  # type: ignore[dict-item]  # rows alike
+        puts = [{"PutRequest": {"Item": item_of(it)}} for it in connections[first : first + _BATCH]]
+        answer = client.batch_write_item(RequestItems={table: puts})  # type: ignore[dict-item]  # only puts
         assert not answer["UnprocessedItems"]
 
     with ThreadPoolExecutor(4) as pool:
@@ -173,14 +173,14 @@ def _create(client: "DynamoDBClient", name: str) -> None:
 
 
 def _peak_memory(endpoint: str, table: str, gateway: str) -> int:
-    """Bytes that a fresh process takes at most (resident) that sweeps *table* and does nothing else."""
-    told = subprocess.run(
+    """Return the peak resident memory, in bytes, of a new process that only sweeps *table*."""
+    output = subprocess.run(
         [sys.executable, "-m", "tests.benchmarks.sweep_once", endpoint, table, gateway],
         cwd=CHECKOUT,
         check=True,
         stdout=subprocess.PIPE,
     ).stdout
-    return int(told)
+    return int(output)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
-"""A management API whose every answer takes 10 ms, however many questions there are at once.
+"""A management API whose every answer takes 10 ms, however many requests are concurrent.
 
-A connection whose id begins with ``gone`` is gone, all others are there. A
-process of its own: it tells its port on standard output, and ends when its
-standard input closes.
+A connection whose id begins with ``gone`` is gone, all others are open. It runs
+as a process of its own, prints its port, and ends when its standard input
+closes.
 """
 
 import asyncio
 
-from tests.benchmarks.stub import Kept, serve
+from tests.benchmarks.stub import KeepAlive, serve
 
-TAKES = 0.01  # seconds
+LATENCY = 0.01  # seconds
 
 _ALIVE = (
     b'{"connectedAt":"2026-11-21T12:00:00.123Z","identity":{"sourceIp":"203.0.113.77","userAgent":"Mozilla/5.0"},'
@@ -19,7 +19,7 @@ _GONE = b'{"message":null}'
 
 
 def _answer(status: str, body: bytes, more: str = "") -> bytes:
-    """An answer with the headers that API Gateway sends."""
+    """Return an answer with the headers that API Gateway sends."""
     head = (
         f"HTTP/1.1 {status}\r\n"
         "Date: Sat, 21 Nov 2026 12:00:00 GMT\r\n"
@@ -38,7 +38,7 @@ ALIVE = _answer("200 OK", _ALIVE)
 GONE = _answer("410 Gone", _GONE, "x-amzn-ErrorType: GoneException\r\n")
 
 
-class ManagementApi(Kept):
+class ManagementApi(KeepAlive):
     """Answers any number of requests at once."""
 
     def data_received(self, data: bytes) -> None:
@@ -46,7 +46,7 @@ class ManagementApi(Kept):
         while b"\r\n\r\n" in self._received:
             head, _, self._received = self._received.partition(b"\r\n\r\n")
             answer = GONE if b"/gone" in head else ALIVE
-            asyncio.get_running_loop().call_later(TAKES, self._transport.write, answer)
+            asyncio.get_running_loop().call_later(LATENCY, self._transport.write, answer)
 
 
 if __name__ == "__main__":

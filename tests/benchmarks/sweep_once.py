@@ -1,14 +1,15 @@
-"""Our sweep of a whole table; as a program, once, and how much memory its process took at most, in bytes."""
+"""Our sweep of a whole table; as a program, it sweeps once and prints its peak memory in bytes."""
 
 import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from app.adapters.clock import SystemClock
-from app.adapters.dynamodb import DynamoDBConnectionRegistry, dynamodb_client
+from app.adapters.dynamodb.sdk import SdkTransport, dynamodb_client
+from app.adapters.dynamodb.table import DynamoDBConnectionTable
 from app.adapters.gateway import ManagementApiGateway
-from app.adapters.pace import SteadyPace
-from app.domain.sweep import Report, SweepConnections
+from app.adapters.threads import SteadyRate, ThreadWorkers
+from app.domain.sweep import Outcome, Report, SweepConnections
 from app.settings import SweepSettings
 from tests.benchmarks.driver import peak_memory
 
@@ -31,21 +32,22 @@ def a_client(endpoint: str) -> "DynamoDBClient":
 
 
 def a_sweep(client: "DynamoDBClient", table: str, gateway: str) -> SweepConnections:
-    """The sweep as the function has it where nothing is set, its pace included."""
+    """Return the sweep with the function's default settings, its rate limit included."""
     return SweepConnections(
-        DynamoDBConnectionRegistry(client, table),
+        DynamoDBConnectionTable(SdkTransport(client), table),
         ManagementApiGateway(region=_REGION, endpoint=gateway, connections=_SETTINGS.concurrency),
         SystemClock(),
-        grace=_SETTINGS.grace,
-        concurrency=_SETTINGS.concurrency,
-        pace=SteadyPace(_SETTINGS.rate),
+        SteadyRate(_SETTINGS.rate),
+        ThreadWorkers(_SETTINGS.concurrency),
+        _SETTINGS.grace,
     )
 
 
 def swept(sweep: SweepConnections) -> Report:
     report = sweep(segment=0, of=1, until=sweep.clock.now() + timedelta(minutes=5))
     assert report.finished
-    assert report.asked == report.scanned == report.alive + report.gone, report
+    settled = report.outcomes[Outcome.ALIVE] + report.outcomes[Outcome.GONE]
+    assert report.probed == report.scanned == settled, report
     return report
 
 

@@ -1,4 +1,4 @@
-"""``make chaos``: ten thousand connections under fire, and then the list is compared with the truth."""
+"""``make chaos``: ten thousand connections under faults; then the table is compared with the truth."""
 
 import argparse
 import asyncio
@@ -15,14 +15,14 @@ from tests.chaos.database import Database, a_database
 from tests.chaos.figures import Outcome, show
 from tests.chaos.flaws import Flaw
 from tests.chaos.run import Options, run
-from tests.environment import forget_users_settings
+from tests.environment import clear_user_settings
 
 
 def main() -> None:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, so that all is ended
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C, so that every process is ended
     console = Console(width=100)
     options = _options()
-    forget_users_settings(os.environ)
+    clear_user_settings(os.environ)
     console.print(
         f"{options.lifecycles:,} lifecycles, {options.workers} workers, seed {options.seed}: the same seed "
         "gives the same plan; the machine's timing is never the same."
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 async def _stoppable(options: Options, database: Database) -> Outcome:
-    """The run, which a signal ends in order."""
+    """Run; on SIGTERM everything is ended in order."""
     running = asyncio.create_task(run(options, database))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
     return await running
@@ -52,9 +52,9 @@ def _options() -> Options:
     parser.add_argument("--lifecycles", type=int, default=10_000)
     parser.add_argument("--workers", type=int, default=8, help="processes")
     parser.add_argument("--stops", type=int, default=3, help="of the database")
-    parser.add_argument("--seed", type=int, default=None, help="of the plan; drawn where it is not given")
-    parser.add_argument("--minutes", type=float, default=5, help="after which the run has failed")
-    parser.add_argument("--flaw", choices=list(Flaw), default="", help="a mistake that has to be found out")
+    parser.add_argument("--seed", type=int, default=None, help="of the plan; random by default")
+    parser.add_argument("--minutes", type=float, default=5, help="time limit of the run")
+    parser.add_argument("--flaw", choices=list(Flaw), default="", help="a mistake that the run has to detect")
     chosen = parser.parse_args()
     return Options(
         seed=secrets.randbelow(1_000_000) if chosen.seed is None else chosen.seed,

@@ -1,4 +1,4 @@
-"""A DynamoDB Local that is stopped and started and keeps what it has, and a look at a table in it."""
+"""A DynamoDB Local that can be stopped and started without loss of data, and reads of a table in it."""
 
 import tempfile
 import time
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
 
 _PORT = 8000
 _READY_WITHIN = timedelta(seconds=60)
-_COMMAND = ("-jar", "DynamoDBLocal.jar", "-sharedDb", "-disableTelemetry", "-dbPath", "/tmp")  # noqa: S108
+_COMMAND = ("-jar", "DynamoDBLocal.jar", "-sharedDb", "-disableTelemetry", "-dbPath", "/tmp")  # noqa: S108 - in the container
 
 
 class Database(Protocol):
-    """A database at the same *port* of loopback whenever it is up; a stop loses nothing that it confirmed."""
+    """A database, always at the same *port* of loopback; a stop loses no confirmed write."""
 
     port: int
 
     def stop(self) -> None:
-        """End it, whatever it is at."""
+        """Stop it at once."""
 
     def start(self) -> None:
-        """Start it again; it answers when this returns."""
+        """Start it again, and return when it answers."""
 
 
 def a_database() -> AbstractContextManager[Database]:
-    """A DynamoDB Local of one's own, on disk: a container, or a plain JVM."""
+    """A new DynamoDB Local with its data on disk: a container, or a plain JVM."""
     if (no_image := image_is_missing(IMAGE)) is None:
         return _container()
     if (no_java := missing_commands("java", "npm")) is None:
@@ -44,56 +44,57 @@ def a_database() -> AbstractContextManager[Database]:
     return leave_out(f"DynamoDB Local can't run: {no_image}, and {no_java}")
 
 
-class Rows(NamedTuple):
-    """A table's rows: what ``connectedAt`` each connection's has, by id, and the ids of the marks."""
+class Items(NamedTuple):
+    """A table's items: the ``connectedAt`` of each connection by id, and the ids of the tombstones."""
 
     connections: dict[str, int]
-    marks: frozenset[str]
+    tombstones: frozenset[str]
 
 
 class Table:
-    """The table behind the adapters' back: up to date, and patient while the database is down."""
+    """Consistent reads of the table, not through the adapters; repeated while the database is down."""
 
     def __init__(self, client: "DynamoDBClient", name: str) -> None:
         self.name = name
         self._client = client
 
     def connected_at(self, connection_id: str) -> int | None:
-        """What the connection's row says; ``None`` where there is none."""
+        """Return the ``connectedAt`` of the connection's item; ``None`` if there is none."""
         key: Any = {"connectionId": {"S": connection_id}}
-        answer = _patiently(lambda: self._client.get_item(TableName=self.name, Key=key, ConsistentRead=True))
-        row = answer.get("Item", {})
-        return None if "closedAt" in row or not row else int(row["connectedAt"]["N"])
+        answer = _repeated(lambda: self._client.get_item(TableName=self.name, Key=key, ConsistentRead=True))
+        item = answer.get("Item", {})
+        return None if "closedAt" in item or not item else int(item["connectedAt"]["N"])
 
-    def rows(self) -> Rows:
-        """All of them."""
+    def items(self) -> Items:
+        """Return all items."""
         pages = self._client.get_paginator("scan")
-        found = _patiently(
+        found = _repeated(
             lambda: [
-                row
+                item
                 for page in pages.paginate(TableName=self.name, ConsistentRead=True)
-                for row in page["Items"]
+                for item in page["Items"]
             ]
         )
-        return Rows(
+        return Items(
             {
-                row["connectionId"]["S"]: int(row["connectedAt"]["N"])
-                for row in found
-                if "closedAt" not in row
+                item["connectionId"]["S"]: int(item["connectedAt"]["N"])
+                for item in found
+                if "closedAt" not in item
             },
-            frozenset(row["connectionId"]["S"] for row in found if "closedAt" in row),
+            frozenset(item["connectionId"]["S"] for item in found if "closedAt" in item),
         )
 
 
-def _patiently[T](ask: Callable[[], T]) -> T:
+def _repeated[T](read: Callable[[], T]) -> T:
+    """Repeat *read* until the database answers."""
     deadline = time.monotonic() + _READY_WITHIN.total_seconds()
     while True:
         try:
-            return ask()
+            return read()
         except (BotoCoreError, ClientError):
             if time.monotonic() > deadline:
                 raise
-            time.sleep(0.1)  # between two looks, not instead of one
+            time.sleep(0.1)  # between two attempts, not instead of one
 
 
 class _Container:
@@ -114,7 +115,7 @@ def _container() -> Iterator[Database]:
     # the user of every such image may write to /tmp; a container keeps its files while it is stopped
     container = DockerContainer(IMAGE).with_command(list(_COMMAND))
     port = free_port()  # Docker would choose another at each start
-    container.ports[f"{_PORT}/tcp"] = ("127.0.0.1", port)  # type: ignore[assignment]
+    container.ports[f"{_PORT}/tcp"] = ("127.0.0.1", port)  # type: ignore[assignment]  # typed too narrowly
     with container:
         _wait_for(port)
         yield _Container(port, container)

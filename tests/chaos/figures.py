@@ -1,4 +1,4 @@
-"""What a run counted, and how it is shown."""
+"""A run's counts and differences, and their output."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from rich.table import Table
 
 @dataclass(slots=True)
 class Figures:
-    """Counts by section and name, in the order in which they came up."""
+    """Counts by section and name, in the order of their first use."""
 
     sections: dict[str, Counter[str]] = field(default_factory=dict)
 
@@ -22,19 +22,19 @@ class Figures:
 
 @dataclass(slots=True)
 class Outcome:
-    """A run's figures, and what in the table was not as it is in truth: nothing, where all is well."""
+    """A run's figures, and the differences between the table and the truth: none if all is well."""
 
     figures: Figures = field(default_factory=Figures)
     differences: list[str] = field(default_factory=list)
 
 
 def show(console: Console, outcome: Outcome, seed: int) -> None:
-    """The figures, and after them the differences, if there are any."""
+    """Print the figures, and after them the differences, if there are any."""
     table = Table("", "", "", title=f"Chaos, seed {seed}", show_header=False, title_justify="left")
     table.columns[2].justify = "right"
     for section, counted in outcome.figures.sections.items():
-        for turn, (name, number) in enumerate(sorted(counted.items())):
-            table.add_row(section if turn == 0 else "", name, f"{number:,}")
+        for index, (name, number) in enumerate(sorted(counted.items())):
+            table.add_row(section if index == 0 else "", name, f"{number:,}")
         table.add_section()
     console.print(table)
     for difference in outcome.differences[:20]:
@@ -42,4 +42,4 @@ def show(console: Console, outcome: Outcome, seed: int) -> None:
     if outcome.differences:
         console.print(f"[bold red]{len(outcome.differences)} differences[/] (seed {seed})")
     else:
-        console.print("[bold green]No ghost row, no missing row.[/]")
+        console.print("[bold green]No ghost item, no missing item.[/]")

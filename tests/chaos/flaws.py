@@ -1,41 +1,41 @@
-"""Parts with a mistake that a store or a sweep could have, to show that a run finds it out."""
+"""Adapters with a deliberate mistake, to show that a run detects it."""
 
 from datetime import datetime
 from enum import StrEnum
 
 from app.domain.errors import StorageUnavailable
-from app.domain.model import Connection, ConnectionId, Removed
+from app.domain.lifecycle import ProbeResult
+from app.domain.model import Connection, ConnectionId, Removed, Tombstone
 from app.domain.ports import ConnectionStore, Gateway
-from app.domain.upkeep import Answer
 
 
 class Flaw(StrEnum):
-    """The mistakes that there are to try."""
+    """The mistakes that a run can try."""
 
     REMOVES_BY_ID = "removes-by-id"
-    ADDS_HOPEFULLY = "adds-hopefully"
-    EVICTS_ON_DOUBT = "evicts-on-doubt"
-    KEEPS_THE_GONE = "keeps-the-gone"
+    CONFIRMS_FAILED_ADD = "confirms-failed-add"
+    DELETES_ON_FAILED_PROBE = "deletes-on-failed-probe"
+    KEEPS_GONE = "keeps-gone"
 
 
 def with_flaw(store: ConnectionStore, flaw: str) -> ConnectionStore:
-    """*store*, or where *flaw* is one of a store, that with it."""
+    """Return *store*, with the *flaw* if it is one of a store."""
     match flaw:
         case Flaw.REMOVES_BY_ID:
             return _RemovesById(store)
-        case Flaw.ADDS_HOPEFULLY:
-            return _AddsHopefully(store)
+        case Flaw.CONFIRMS_FAILED_ADD:
+            return _ConfirmsFailedAdd(store)
     return store
 
 
 def gateway_with_flaw(gateway: Gateway, flaw: str) -> Gateway:
-    """*gateway*, or where *flaw* is one of a sweep, one that makes it do that."""
+    """Return *gateway*, with wrong results if *flaw* is one of a sweep."""
     match flaw:
-        case Flaw.EVICTS_ON_DOUBT:
-            doubts = (Answer.FORBIDDEN, Answer.THROTTLED, Answer.FAILED)
-            return _Misheard(gateway, dict.fromkeys(doubts, Answer.GONE))
-        case Flaw.KEEPS_THE_GONE:
-            return _Misheard(gateway, {Answer.GONE: Answer.ALIVE})
+        case Flaw.DELETES_ON_FAILED_PROBE:
+            failures = (ProbeResult.FORBIDDEN, ProbeResult.THROTTLED, ProbeResult.FAILED)
+            return _WrongResults(gateway, dict.fromkeys(failures, ProbeResult.GONE))
+        case Flaw.KEEPS_GONE:
+            return _WrongResults(gateway, {ProbeResult.GONE: ProbeResult.ALIVE})
     return gateway
 
 
@@ -49,15 +49,8 @@ class _Store:
     def remove(self, connection_id: ConnectionId, connected_at: datetime | None) -> Removed:
         return self._store.remove(connection_id, connected_at)
 
-    def mark_closed(
-        self, connection_id: ConnectionId, *, connected_at: datetime, closed_at: datetime, until: datetime
-    ) -> Removed:
-        return self._store.mark_closed(
-            connection_id, connected_at=connected_at, closed_at=closed_at, until=until
-        )
-
-    def get(self, connection_id: ConnectionId) -> Connection | None:
-        return self._store.get(connection_id)
+    def tombstone(self, tombstone: Tombstone) -> Removed:
+        return self._store.tombstone(tombstone)
 
 
 class _RemovesById(_Store):
@@ -65,7 +58,7 @@ class _RemovesById(_Store):
         return self._store.remove(connection_id, None)
 
 
-class _AddsHopefully(_Store):
+class _ConfirmsFailedAdd(_Store):
     def add(self, connection: Connection) -> Connection:
         try:
             return self._store.add(connection)
@@ -73,14 +66,14 @@ class _AddsHopefully(_Store):
             return connection
 
 
-class _Misheard:
-    def __init__(self, gateway: Gateway, heard: dict[Answer, Answer]) -> None:
+class _WrongResults:
+    def __init__(self, gateway: Gateway, replacements: dict[ProbeResult, ProbeResult]) -> None:
         self._gateway = gateway
-        self._heard = heard
+        self._replacements = replacements
 
-    def ask(self, connection: Connection) -> Answer:
-        answer = self._gateway.ask(connection)
-        return self._heard.get(answer, answer)
+    def probe(self, connection: Connection) -> ProbeResult:
+        result = self._gateway.probe(connection)
+        return self._replacements.get(result, result)
 
-    def close(self, connection: Connection) -> Answer:
+    def close(self, connection: Connection) -> ProbeResult:
         return self._gateway.close(connection)

@@ -1,4 +1,4 @@
-"""The gateway's management API (``@connections``), which answers by the truth, or fails now and then."""
+"""The gateway's management API (``@connections``): it answers by the truth, but some calls fail."""
 
 import threading
 from collections import Counter
@@ -18,7 +18,7 @@ _PATH = "/@connections/"
 
 
 class ManagementApi:
-    """What it knows, its address, and its answers by status; while it is *faulty*, some are wrong."""
+    """The API, its address, and the counts of its answers by status; while *faulty*, some calls fail."""
 
     def __init__(self, truth: Truth, random: Random) -> None:
         self.faulty = True
@@ -29,7 +29,7 @@ class ManagementApi:
         self._lock = threading.Lock()
 
     def status_of(self, path: str) -> HTTPStatus | None:
-        """What to answer a question about *path* with; ``None`` is to hang up."""
+        """Return the status of the answer for *path*; ``None`` closes the TCP connection instead."""
         with self._lock:
             fails = self._random.random() < _FAILS
             fault = self._random.choice(_FAULTS)
@@ -45,12 +45,12 @@ class ManagementApi:
 
 @contextmanager
 def management_api(truth: Truth, random: Random) -> Iterator[ManagementApi]:
-    """The API on loopback while the context lasts."""
+    """Serve the API on loopback until the block ends."""
     api = ManagementApi(truth, random)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-        wbufsize = -1  # an answer goes out at once, not its head first
+        wbufsize = -1  # send head and body of an answer together
         disable_nagle_algorithm = True
 
         def do_GET(self) -> None:
@@ -63,7 +63,7 @@ def management_api(truth: Truth, random: Random) -> Iterator[ManagementApi]:
             self.end_headers()
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-            """Keep quiet: the figures say what was asked."""
+            """Print nothing: the figures count the requests."""
 
     with serving(Handler) as api.endpoint:
         yield api

@@ -1,8 +1,7 @@
-"""A TCP proxy between workers and database that delays and cuts, at each place where it makes a difference.
+"""A TCP proxy between workers and database that delays and cuts connections.
 
-It knows where an HTTP request begins and ends, which a proxy for any protocol
-does not: to cut after the request was carried out and before its answer is
-the fault that matters most.
+Unlike a proxy for any protocol, it knows where an HTTP request begins and ends:
+the most important fault is a cut between a request and its answer.
 """
 
 import asyncio
@@ -17,11 +16,11 @@ from random import Random
 _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)
 
-_DATABASE_TAKES = 5.0  # seconds; a container that is stopped does not close its connections
+_DATABASE_TAKES = 5.0  # seconds; a stopped container does not close its connections
 
 
 class Fault(Enum):
-    """What is done to one request; the value says it in the figures."""
+    """A fault of one request; the value is its name in the figures."""
 
     CUT_BEFORE = "cut before the request"
     CUT_WITHIN = "cut within the request"
@@ -44,11 +43,11 @@ _PER_MILLE = {
 
 
 class _Cut(Exception):
-    """The end of a connection, as planned."""
+    """A planned end of a connection."""
 
 
 class FaultyProxy:
-    """Where it listens, and what it did so far; ``faulty`` until it is lifted."""
+    """The proxy, its address and its counts; without faults once ``faulty`` is false."""
 
     def __init__(self, database_port: int, random: Random) -> None:
         self.faulty = True
@@ -63,17 +62,17 @@ class FaultyProxy:
         self._none_under_way.set()
 
     async def quiet(self) -> None:
-        """Return when no request is on its way, those held back included."""
+        """Return when no request is under way, those held back included."""
         await self._none_under_way.wait()
 
     def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
-        """Serve one more connection, until either side or a fault ends it."""
+        """Serve another connection until either side or a fault ends it."""
         task = asyncio.create_task(self._serve(reader, writer))
-        self._serving.add(task)  # asyncio itself would lose one whose client has gone
+        self._serving.add(task)  # asyncio keeps weak references only
         task.add_done_callback(self._serving.discard)
 
     async def end(self) -> None:
-        """Serve nobody any more."""
+        """End all connections."""
         for task in self._serving:
             task.cancel()
         await asyncio.gather(*self._serving, return_exceptions=True)
@@ -93,14 +92,14 @@ class FaultyProxy:
                 finally:
                     self._end()
         except (OSError, IncompleteReadError, _Cut):
-            pass  # a peer has gone, or is to believe so
+            pass  # a peer has closed the connection, or a planned cut
         finally:
             writer.transport.abort()
             if database is not None:
                 database[1].transport.abort()
 
     def _draw(self) -> tuple[Fault | None, float]:
-        """The next request's fault, and how far along it happens, or how long it is: a share of one."""
+        """Return the next request's fault, and its position or length as a share of one."""
         drawn, share = self._random.uniform(0, 1000), self._random.random()
         if not self.faulty:
             return None, share
@@ -124,7 +123,7 @@ class FaultyProxy:
 
 @asynccontextmanager
 async def faulty_proxy(database_port: int, random: Random) -> AsyncIterator[FaultyProxy]:
-    """A proxy on loopback to the database on *database_port* while the context lasts."""
+    """Serve a proxy on loopback to the database on *database_port* until the block ends."""
     proxy = FaultyProxy(database_port, random)
     server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
     try:
@@ -137,7 +136,7 @@ async def faulty_proxy(database_port: int, random: Random) -> AsyncIterator[Faul
 
 
 async def _message(reader: StreamReader) -> bytes:
-    """The next whole request or answer, as DynamoDB and its clients send them."""
+    """Return the next whole request or answer, as DynamoDB and its clients send them."""
     head = await reader.readuntil(b"\r\n\r\n")
     if _CHUNKED.search(head):
         return head + await _chunks(reader)
@@ -161,7 +160,7 @@ async def _before(fault: Fault | None, share: float) -> None:
             raise _Cut
         case Fault.DELAYED:
             await asyncio.sleep(share * 0.15)
-        case Fault.HELD_BACK:  # whoever asked has given up when it arrives
+        case Fault.HELD_BACK:  # the client has given up when it arrives
             await asyncio.sleep(0.4 + share)
 
 

@@ -1,4 +1,4 @@
-"""A run: a plan carried out against a database, swept meanwhile, and judged at the end."""
+"""A run: a plan is carried out while the table is swept, and the table is checked at the end."""
 
 import asyncio
 import time
@@ -25,7 +25,7 @@ _SWEEPS_EVERY = 3.0  # seconds, one segment each
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line asks for; *flaw* is the name of one, or empty."""
+    """The options of the command line; *flaw* is the name of one, or empty."""
 
     seed: int
     lifecycles: int = 10_000
@@ -36,10 +36,10 @@ class Options:
 
 
 async def run(options: Options, database: Database) -> Outcome:
-    """Carry the plan out against *database*, in a table of its own.
+    """Carry out the plan on *database*, in a new table.
 
     Raises:
-        TimeoutError: it was not done within the limit.
+        TimeoutError: the limit is exceeded.
     """
     began = time.monotonic()
     outcome, truth = Outcome(), Truth()
@@ -57,26 +57,26 @@ async def run(options: Options, database: Database) -> Outcome:
         environ = _environ(proxy.endpoint, table.name, options.flaw)
         async with running_workers(options.workers, environ) as workers, _sweeping(sweeper, outcome):
             scene = Scene(database, table, truth, workers, outcome)
-            await scene.play(plan, options.workers)
+            await scene.run(plan, options.workers)
         proxy.faulty = gateway.faulty = False
         await proxy.quiet()
         await scene.check_all()
         _count_faults(outcome, workers.killed, proxy, gateway)
-        await Ending(table, truth, sweeper, outcome).judge()
+        await Ending(table, truth, sweeper, outcome).check()
     outcome.figures.count("run", "seconds", round(time.monotonic() - began))
     return outcome
 
 
 @asynccontextmanager
 async def _sweeping(sweeper: Sweeper, outcome: Outcome) -> AsyncIterator[None]:
-    """Sweep one segment after the other, under the same faults as the workers, while the context lasts."""
+    """Sweep one segment after the other until the block ends, under the same faults as the workers."""
     over = asyncio.Event()
 
     async def sweep() -> None:
         segment = 0
         while not over.is_set():
             report = await asyncio.to_thread(sweeper.sweep, segment)
-            outcome.figures.count("sweeps under way", "finished" if report.finished else "cut short")
+            outcome.figures.count("sweeps under way", "finished" if report.finished else "unfinished")
             segment = (segment + 1) % SEGMENTS
             await asyncio.wait([ending], timeout=_SWEEPS_EVERY)
 
@@ -88,7 +88,7 @@ async def _sweeping(sweeper: Sweeper, outcome: Outcome) -> AsyncIterator[None]:
 
 
 def _random(seed: int, name: str) -> Random:
-    return Random(f"{seed} {name}")  # noqa: S311 - it is to be repeatable
+    return Random(f"{seed} {name}")  # noqa: S311 - repeatable on purpose
 
 
 def _environ(endpoint: str, table: str, flaw: str) -> dict[str, str]:
@@ -113,5 +113,5 @@ def _count_faults(outcome: Outcome, killed: int, proxy: FaultyProxy, gateway: Ma
         figures.count("faults", f"connection {fault.value}", number)
     figures.count("faults", "requests through the proxy in all", proxy.requests)
     for status, number in gateway.answers.items():
-        told = "none, it hangs up" if status is None else str(int(status))
-        figures.count("the gateway's answers meanwhile", told, number)
+        name = "none, the connection is closed" if status is None else str(int(status))
+        figures.count("the gateway's answers meanwhile", name, number)

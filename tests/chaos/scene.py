@@ -1,4 +1,4 @@
-"""The plan as it is carried out: what the gateway delivers, what is looked up meanwhile."""
+"""The execution of a plan: the gateway's deliveries, and the checks of the table meanwhile."""
 
 import asyncio
 from asyncio import TaskGroup
@@ -8,14 +8,14 @@ from http import HTTPStatus
 from tests.builders import Event, an_event
 from tests.chaos.database import Database, Table
 from tests.chaos.figures import Outcome
-from tests.chaos.plan import Delivery, Leave, Lifecycle, Plan, Stop, Succession
-from tests.chaos.truth import Status, Truth, Visit
+from tests.chaos.plan import Close, Delivery, Lifecycle, Plan, Stop, Succession
+from tests.chaos.truth import ActualConnection, Status, Truth
 from tests.chaos.workers import Workers
 
-_LOOKS_AT_EVERY = 10  # handshake that made a client connected
+_CHECKS_EVERY = 10  # opened connections
 _CHECKPOINTS = 5
 _SUCCESSIONS_A_WORKER = 12  # under way at once
-_RARELY = 0.1  # seconds from one to the next while the database is down, or few would meet anything else
+_PAUSE = 0.1  # seconds between two successions while the database is down; without it, most would begin then
 _EXPECTED: dict[str, tuple[Status, ...]] = {
     "$connect": (HTTPStatus.OK, HTTPStatus.GONE, HTTPStatus.SERVICE_UNAVAILABLE, None),
     "$disconnect": (HTTPStatus.OK, HTTPStatus.SERVICE_UNAVAILABLE, None),
@@ -25,7 +25,7 @@ type _Delivering = asyncio.Task[Status]
 
 
 class Scene:
-    """Plays a plan; what it finds wrong and what it counts goes into the outcome."""
+    """Carries out a plan, and adds its counts and the differences that it finds to the outcome."""
 
     def __init__(
         self, database: Database, table: Table, truth: Truth, workers: Workers, outcome: Outcome
@@ -39,106 +39,124 @@ class Scene:
         self._connected = 0
         self._at: dict[int, list[Stop | None]] = {}
         self._stopping = asyncio.Lock()
-        self._looking = asyncio.Semaphore(2)  # or looks at a database that is down take every thread
+        self._checking = asyncio.Semaphore(2)  # checks of a stopped database must not take every thread
 
-    async def play(self, plan: Plan, workers: int) -> None:
-        """Return when all is delivered and answered."""
+    async def run(self, plan: Plan, workers: int) -> None:
+        """Return when every event is delivered and answered."""
         lifecycles = sum(len(succession.lifecycles) for succession in plan.successions)
         for stop in plan.stops:
             self._at.setdefault(stop.at, []).append(stop)
-        for turn in range(1, _CHECKPOINTS + 1):
-            self._at.setdefault(lifecycles * turn // _CHECKPOINTS, []).append(None)
+        for number in range(1, _CHECKPOINTS + 1):
+            self._at.setdefault(lifecycles * number // _CHECKPOINTS, []).append(None)
         free = asyncio.Semaphore(_SUCCESSIONS_A_WORKER * workers)
         async with TaskGroup() as group:
             for succession in plan.successions:
                 await free.acquire()
                 if self._stopping.locked():
-                    await asyncio.sleep(_RARELY)
-                group.create_task(self._succession(succession, group)).add_done_callback(
+                    await asyncio.sleep(_PAUSE)
+                group.create_task(self._run_succession(succession, group)).add_done_callback(
                     lambda _: free.release()
                 )
 
     async def check_all(self) -> None:
-        """Every client that is connected all the time has its row."""
-        async with self._looking:
+        """Check that every connection that is open throughout has its item."""
+        async with self._checking:
             before = self._truth.connected()
-            rows = (await asyncio.to_thread(self._table.rows)).connections
-        self._count("looks", "at a connected client's row", len(before))
-        for visit in before:
-            if self._truth.has(visit) and rows.get(visit.connection_id) != visit.connected_at:
-                self._differs("missing while connected", visit)
+            items = (await asyncio.to_thread(self._table.items)).connections
+        self._count("checks", "of an open connection's item", len(before))
+        for connection in before:
+            if (
+                self._truth.is_open(connection)
+                and items.get(connection.connection_id) != connection.connected_at
+            ):
+                self._differs("missing while connected", connection)
 
-    async def _succession(self, succession: Succession, scene: TaskGroup) -> None:
+    async def _run_succession(self, succession: Succession, background: TaskGroup) -> None:
         shared = len(succession.lifecycles) > 1
         async with TaskGroup() as deliveries:
             for lifecycle in succession.lifecycles:
-                self._begin(scene, shared=shared)
-                await self._live(succession.connection_id, lifecycle, deliveries)
+                self._begin(background, shared=shared)
+                await self._run_lifecycle(succession.connection_id, lifecycle, deliveries)
 
-    def _begin(self, scene: TaskGroup, *, shared: bool) -> None:
+    def _begin(self, background: TaskGroup, *, shared: bool) -> None:
         self._begun += 1
         self._count("lifecycles", "begun")
         if shared:
-            self._count("lifecycles", "of them with an id that others have, too")
+            self._count("lifecycles", "with a shared id")
         for event in self._at.get(self._begun, ()):
-            scene.create_task(self.check_all() if event is None else self._stop_database(event))
+            background.create_task(self.check_all() if event is None else self._stop_database(event))
 
-    async def _live(self, connection_id: str, lifecycle: Lifecycle, deliveries: TaskGroup) -> None:
-        """Return when the client is there to stay, or has left, or is refused; *deliveries* go on."""
-        visit = self._truth.begins(connection_id)
-        event = _connect(lifecycle.event, visit)
+    async def _run_lifecycle(self, connection_id: str, lifecycle: Lifecycle, deliveries: TaskGroup) -> None:
+        """Return when the connection stays open, is closed or is refused; *deliveries* continue."""
+        connection = self._truth.begin(connection_id)
+        event = _connect(lifecycle.event, connection)
         first, *others = lifecycle.connects
-        handshake = deliveries.create_task(self._handshake(visit, event, first))
-        closing: list[_Delivering] = []
+        handshake = deliveries.create_task(self._handshake(connection, event, first))
+        disconnects: list[_Delivering] = []
         copies = [
-            deliveries.create_task(self._again(visit, event, copy, "doubled", after=())) for copy in others
+            deliveries.create_task(self._repeat(connection, event, copy, "doubled", after=()))
+            for copy in others
         ]
-        if lifecycle.leave is None or not lifecycle.leave.early:
+        if lifecycle.close is None or not lifecycle.close.early:
             await handshake
-        if lifecycle.leave is not None and (lifecycle.leave.early or self._truth.has(visit)):
-            closing = await self._leave(visit, lifecycle.leave, deliveries)
+        if lifecycle.close is not None and (lifecycle.close.early or self._truth.is_open(connection)):
+            disconnects = await self._close(connection, lifecycle.close, deliveries)
         if lifecycle.late_connect is not None:
-            all_else = [handshake, *copies, *closing]
+            preceding = [handshake, *copies, *disconnects]
             deliveries.create_task(
-                self._again(visit, event, lifecycle.late_connect, "again after all else", after=all_else)
+                self._repeat(
+                    connection, event, lifecycle.late_connect, "repeated after all else", after=preceding
+                )
             )
 
-    async def _leave(self, visit: Visit, leave: Leave, deliveries: TaskGroup) -> list[_Delivering]:
-        await asyncio.sleep(leave.after)
-        self._truth.leaves(visit)
-        visit.is_dropped = not leave.disconnects
-        if visit.is_dropped:
+    async def _close(
+        self, connection: ActualConnection, close: Close, deliveries: TaskGroup
+    ) -> list[_Delivering]:
+        await asyncio.sleep(close.after)
+        self._truth.close(connection)
+        connection.disconnect_dropped = not close.disconnects
+        if connection.disconnect_dropped:
             self._count("deliveries", "$disconnect, dropped")
-        event = _disconnect(visit)
-        kind = "during its $connect" if leave.early else ""
+        event = _disconnect(connection)
+        kind = "during its $connect" if close.early else ""
         return [
-            deliveries.create_task(self._disconnect(visit, event, delivery, "doubled" if turn else kind))
-            for turn, delivery in enumerate(leave.disconnects)
+            deliveries.create_task(
+                self._disconnect(connection, event, delivery, "doubled" if index else kind)
+            )
+            for index, delivery in enumerate(close.disconnects)
         ]
 
-    async def _handshake(self, visit: Visit, event: Event, delivery: Delivery) -> Status:
+    async def _handshake(self, connection: ActualConnection, event: Event, delivery: Delivery) -> Status:
         status = await self._deliver("$connect", "", event, delivery)
-        self._truth.answered(visit, status)
-        if status == HTTPStatus.GONE and not visit.left:
-            self._differs("refused as one that had left", visit)
-        if self._truth.has(visit):
+        self._truth.record_answer(connection, status)
+        if status == HTTPStatus.GONE and not connection.closed:
+            self._differs("refused as closed", connection)
+        if self._truth.is_open(connection):
             self._connected += 1
-            if self._connected % _LOOKS_AT_EVERY == 0:
-                await self._look_for(visit)
+            if self._connected % _CHECKS_EVERY == 0:
+                await self._check(connection)
         return status
 
-    async def _disconnect(self, visit: Visit, event: Event, delivery: Delivery, kind: str) -> Status:
+    async def _disconnect(
+        self, connection: ActualConnection, event: Event, delivery: Delivery, kind: str
+    ) -> Status:
         status = await self._deliver("$disconnect", kind, event, delivery)
-        visit.disconnects.append(status)
+        connection.disconnects.append(status)
         return status
 
-    async def _again(
-        self, visit: Visit, event: Event, delivery: Delivery, kind: str, *, after: Collection[_Delivering]
+    async def _repeat(
+        self,
+        connection: ActualConnection,
+        event: Event,
+        delivery: Delivery,
+        kind: str,
+        *,
+        after: Collection[_Delivering],
     ) -> Status:
         if after:
             await asyncio.wait(after)
         status = await self._deliver("$connect", kind, event, delivery)
-        visit.came_again |= visit.left  # it may have been later than the $disconnect
+        connection.connect_repeated |= connection.closed  # its write may be later than the $disconnect's
         return status
 
     async def _deliver(self, route: str, kind: str, event: Event, delivery: Delivery) -> Status:
@@ -150,12 +168,12 @@ class Scene:
             self._outcome.differences.append(f"{route} was answered {status}: {event['requestContext']}")
         return status
 
-    async def _look_for(self, visit: Visit) -> None:
-        async with self._looking:
-            found = await asyncio.to_thread(self._table.connected_at, visit.connection_id)
-        self._count("looks", "at a connected client's row")
-        if self._truth.has(visit) and found != visit.connected_at:
-            self._differs("missing once its handshake was answered", visit)
+    async def _check(self, connection: ActualConnection) -> None:
+        async with self._checking:
+            found = await asyncio.to_thread(self._table.connected_at, connection.connection_id)
+        self._count("checks", "of an open connection's item")
+        if self._truth.is_open(connection) and found != connection.connected_at:
+            self._differs("missing after its handshake was answered", connection)
 
     async def _stop_database(self, stop: Stop) -> None:
         async with self._stopping:
@@ -167,22 +185,22 @@ class Scene:
     def _count(self, section: str, name: str, number: int = 1) -> None:
         self._outcome.figures.count(section, name, number)
 
-    def _differs(self, what: str, visit: Visit) -> None:
-        self._outcome.differences.append(f"{what}: {visit}")
+    def _differs(self, what: str, connection: ActualConnection) -> None:
+        self._outcome.differences.append(f"{what}: {connection}")
 
 
-def _connect(name: str, visit: Visit) -> Event:
-    return _of(visit, an_event(name), visit.connected_at + 5)
+def _connect(name: str, connection: ActualConnection) -> Event:
+    return _of(connection, an_event(name), connection.connected_at + 5)
 
 
-def _disconnect(visit: Visit) -> Event:
-    return _of(visit, an_event("disconnect_client_closed_1005"), visit.connected_at + 1000)
+def _disconnect(connection: ActualConnection) -> Event:
+    return _of(connection, an_event("disconnect_client_closed_1005"), connection.connected_at + 1000)
 
 
-def _of(visit: Visit, event: Event, at: int) -> Event:
+def _of(connection: ActualConnection, event: Event, at: int) -> Event:
     event["requestContext"] |= {
-        "connectionId": visit.connection_id,
-        "connectedAt": visit.connected_at,
+        "connectionId": connection.connection_id,
+        "connectedAt": connection.connected_at,
         "requestTimeEpoch": at,
     }
     return event

@@ -3,82 +3,81 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
 from app.adapters.clock import SystemClock
-from app.adapters.dynamodb import DynamoDBConnectionRegistry, dynamodb_client
+from app.adapters.dynamodb.sdk import SdkTransport, dynamodb_client
+from app.adapters.dynamodb.table import DynamoDBConnectionTable
+from app.adapters.dynamodb.transport import Transport
 from app.adapters.gateway import ManagementApiGateway
-from app.domain.model import Connection
+from app.adapters.threads import SteadyRate, ThreadWorkers
+from app.domain.model import Connection, Entry
 from app.domain.sweep import Report, SweepConnections
-from app.domain.upkeep import Entry
 from tests.chaos.flaws import gateway_with_flaw
-from tests.chaos.truth import HANDSHAKE_TAKES
+from tests.chaos.truth import MAX_HANDSHAKE
 from tests.dynamodb_local import REGION
 
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
-
 SEGMENTS = 4
-GRACE = timedelta(seconds=HANDSHAKE_TAKES + 1)
+GRACE = timedelta(seconds=MAX_HANDSHAKE + 1)
 
-_AT_ONCE = 8
+_WORKERS = 8
 _LONGEST = timedelta(minutes=1)
+_NO_LIMIT = 10**9  # probes per second
 
 
 class Sweeper:
-    """Sweeps a segment at the time of day, or at a later one; ``removed`` is what it had removed."""
+    """Sweeps a segment, with the real time or a later one; ``removed`` has its deletes."""
 
-    def __init__(self, registry: "_NotingRegistry", gateway: ManagementApiGateway, flaw: str) -> None:
-        self._registry = registry
+    def __init__(self, table: "_RecordingTable", gateway: ManagementApiGateway, flaw: str) -> None:
+        self._table = table
         self._gateway = gateway_with_flaw(gateway, flaw)
 
     @property
     def removed(self) -> list[tuple[str, int]]:
-        """The connections, by id and ``connectedAt``; one whose removal was not confirmed is in it, too."""
-        return self._registry.noted
+        """The connections by id and ``connectedAt``, those whose delete was not confirmed included."""
+        return self._table.deleted
 
     def sweep(self, segment: int, *, later: timedelta = timedelta()) -> Report:
         """Sweep it as if it were so much *later*."""
         clock = _LaterClock(later)
         sweep = SweepConnections(
-            self._registry, self._gateway, clock, GRACE, concurrency=_AT_ONCE, pace=lambda: None
+            self._table, self._gateway, clock, SteadyRate(_NO_LIMIT), ThreadWorkers(_WORKERS), GRACE
         )
         return sweep(segment=segment, of=SEGMENTS, until=clock.now() + _LONGEST)
 
 
 @contextmanager
 def a_sweeper(database: str, table: str, gateway: str, *, flaw: str) -> Iterator[Sweeper]:
-    """One that knows the database and the gateway by their endpoints."""
+    """A sweeper that calls the database and the gateway at these endpoints."""
     client = dynamodb_client(
         region=REGION,
         endpoint=database,
         connect_timeout=timedelta(seconds=0.5),
         read_timeout=timedelta(seconds=1),
         attempts=3,
-        connections=_AT_ONCE,
+        connections=_WORKERS,
     )
     try:
         yield Sweeper(
-            _NotingRegistry(client, table),
-            ManagementApiGateway(region=REGION, endpoint=gateway, connections=_AT_ONCE),
+            _RecordingTable(SdkTransport(client), table),
+            ManagementApiGateway(region=REGION, endpoint=gateway, connections=_WORKERS),
             flaw,
         )
     finally:
         client.close()
 
 
-class _NotingRegistry(DynamoDBConnectionRegistry):
-    """Notes the connections that it is to forget."""
+class _RecordingTable(DynamoDBConnectionTable):
+    """Records the connections that are passed to ``delete_exact``."""
 
-    def __init__(self, client: "DynamoDBClient", table: str) -> None:
-        super().__init__(client, table)
-        self.noted: list[tuple[str, int]] = []
+    def __init__(self, transport: Transport, table: str) -> None:
+        super().__init__(transport, table)
+        self.deleted: list[tuple[str, int]] = []
 
-    def forget(self, entry: Entry) -> bool:
+    def delete_exact(self, entry: Entry) -> bool:
         if isinstance(entry, Connection):
             assert entry.connected_at
-            self.noted.append((entry.id, round(entry.connected_at.timestamp() * 1000)))
-        return super().forget(entry)
+            self.deleted.append((entry.id, round(entry.connected_at.timestamp() * 1000)))
+        return super().delete_exact(entry)
 
 
 class _LaterClock:

@@ -1,82 +1,82 @@
-"""Who is really connected, as the gateway knows it; what the table holds is compared with this."""
+"""Which connections are really open, as the gateway knows it; the table is compared with this."""
 
 import time
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
-HANDSHAKE_TAKES = 4.0
-"""Seconds until the gateway gives a handshake up; API Gateway's are 29 (its integration time-out)."""
+MAX_HANDSHAKE = 4.0
+"""Seconds until the gateway gives up a handshake; API Gateway's are 29 (its integration time-out)."""
 
 type Status = int | None
-"""What a call was answered with; ``None`` where its worker was killed."""
+"""The status of a call's answer; ``None`` if its worker was killed."""
 
 
 @dataclass(slots=True)
-class Visit:
-    """A connection as it went: ``connected_at`` is the gateway's, in epoch milliseconds."""
+class ActualConnection:
+    """A connection's real history; ``connected_at`` is the gateway's, in epoch milliseconds."""
 
     connection_id: str
     connected_at: int
     began: float = field(default_factory=time.monotonic)
     answer: Status = None
-    gave_up: bool = False
-    left: bool = False
+    timed_out: bool = False
+    closed: bool = False
     disconnects: list[Status] = field(default_factory=list)
-    is_dropped: bool = False
-    came_again: bool = False
+    disconnect_dropped: bool = False
+    connect_repeated: bool = False
 
     @property
     def cause(self) -> str:
-        """Why its row, if there is one, is a ghost's."""
-        refused = self.answer != HTTPStatus.OK or self.gave_up
-        if refused and not self.left:
-            return f"the handshake was refused ({_told(self.answer)}), its write was not"
-        if self.is_dropped:
-            return "its $disconnect never came"
+        """Why its item, if there is one, is a ghost."""
+        refused = self.answer != HTTPStatus.OK or self.timed_out
+        if refused and not self.closed:
+            return f"the handshake was refused ({_name(self.answer)}), but its item was written"
+        if self.disconnect_dropped:
+            return "its $disconnect was dropped"
         if HTTPStatus.OK not in self.disconnects:
-            return f"its $disconnect failed ({_told(self.disconnects[0])})"
-        if self.came_again:
-            return "its $connect came again after its $disconnect"
+            return f"its $disconnect failed ({_name(self.disconnects[0])})"
+        if self.connect_repeated:
+            return "its $connect was repeated after its $disconnect"
         return "a late write of its $connect"
 
 
 class Truth:
-    """The gateway's own knowledge; read from several threads, changed by one."""
+    """The open connections by the gateway. Several threads read it, one changes it."""
 
     def __init__(self) -> None:
-        self.visits: dict[tuple[str, int], Visit] = {}
-        self._connected: dict[str, Visit] = {}
+        self.connections: dict[tuple[str, int], ActualConnection] = {}
+        self._connected: dict[str, ActualConnection] = {}
         self._last: dict[str, int] = {}
 
-    def begins(self, connection_id: str) -> Visit:
-        """A handshake: a new connection of that id, later than any before."""
+    def begin(self, connection_id: str) -> ActualConnection:
+        """Return a new connection of that id, later than any before; its handshake is pending."""
         connected_at = max(time.time_ns() // 1_000_000, self._last.get(connection_id, 0) + 1)
         self._last[connection_id] = connected_at
-        visit = Visit(connection_id, connected_at)
-        self.visits[connection_id, connected_at] = visit
-        return visit
+        connection = ActualConnection(connection_id, connected_at)
+        self.connections[connection_id, connected_at] = connection
+        return connection
 
-    def answered(self, visit: Visit, status: Status) -> None:
-        """Only 200 makes a client connected: in time, and where it has not left meanwhile."""
-        visit.answer = status
-        visit.gave_up = time.monotonic() - visit.began > HANDSHAKE_TAKES
-        if status == HTTPStatus.OK and not visit.gave_up and not visit.left:
-            self._connected[visit.connection_id] = visit
+    def record_answer(self, connection: ActualConnection, status: Status) -> None:
+        """Record the answer: the connection opens on a 200 in time, unless the client has closed it."""
+        connection.answer = status
+        connection.timed_out = time.monotonic() - connection.began > MAX_HANDSHAKE
+        if status == HTTPStatus.OK and not connection.timed_out and not connection.closed:
+            self._connected[connection.connection_id] = connection
 
-    def leaves(self, visit: Visit) -> None:
-        visit.left = True
-        if self.has(visit):
-            del self._connected[visit.connection_id]
+    def close(self, connection: ActualConnection) -> None:
+        connection.closed = True
+        if self.is_open(connection):
+            del self._connected[connection.connection_id]
 
-    def has(self, visit: Visit) -> bool:
-        return self._connected.get(visit.connection_id) is visit
+    def is_open(self, connection: ActualConnection) -> bool:
+        return self._connected.get(connection.connection_id) is connection
 
     def is_connected(self, connection_id: str) -> bool:
         return connection_id in self._connected
 
-    def connected(self) -> list[Visit]:
+    def connected(self) -> list[ActualConnection]:
         return list(self._connected.values())
 
 
-def _told(status: Status) -> str:
+def _name(status: Status) -> str:
     return "worker killed" if status is None else str(status)

@@ -1,7 +1,7 @@
-"""A worker process: one execution environment of Lambda, with the routes as the environment sets them up.
+"""A worker process: one execution environment of Lambda, with the routes as its variables configure them.
 
-It takes an event a line on standard input and gives the answer's status on
-standard output, one at a time, until its input ends.
+It reads one event per line from standard input and writes the answer's status
+to standard output, until its input ends.
 """
 
 import json
@@ -9,25 +9,25 @@ import logging
 import os
 import sys
 
-from app.container import Container
+from app.containers.handshakes import Handshakes
 from app.entrypoints.routes import Routes
 from app.settings import Settings
 from tests.chaos.flaws import with_flaw
 
 
 def main() -> None:
-    # of its records only a bug's is worth a look, and every run has thousands of the others
+    # a run has thousands of the other records
     logging.getLogger("switchboard").addFilter(lambda record: getattr(record, "event", "") == "bug")
     settings = Settings.from_environ(os.environ)
-    store = with_flaw(Container(settings=settings).store(), os.environ["CHAOS_FLAW"])
-    container = Container(settings=settings, store=store)
+    store = with_flaw(Handshakes(settings=settings).store(), os.environ["CHAOS_FLAW"])
+    container = Handshakes(settings=settings, store=store)
     routes = Routes(container.open_connection(), container.close_connection())
-    _say("ready")
+    _print("ready")
     for line in sys.stdin:
-        _say(str(routes.handler(json.loads(line), None)["statusCode"]))
+        _print(str(routes.handler(json.loads(line), None)["statusCode"]))
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 

@@ -1,4 +1,4 @@
-"""The worker processes: each has one event at a time, and a new one takes the place of one that is killed."""
+"""The worker processes: each handles one event at a time; one that is killed is replaced."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ _CHECKOUT = Path(__file__).parent.parent.parent
 
 
 class WorkerEnded(Exception):
-    """A worker ended that nobody had killed."""
+    """A worker ended without having been killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class _Call:
 
 
 class Workers:
-    """Hands each call to whichever worker is free first; counts those that were killed."""
+    """Hands each call to the first free worker, and counts the workers that were killed."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.killed = 0
@@ -36,26 +36,26 @@ class Workers:
         self._calls: asyncio.Queue[_Call] = asyncio.Queue()
 
     async def call(self, event: Event, killed_after: float | None = None) -> Status:
-        """The answer's status; ``None`` where a worker, killed so many seconds after it had it, gave none."""
+        """Return the answer's status; ``None`` if the worker was killed, *killed_after* that many seconds."""
         answer: asyncio.Future[Status] = asyncio.get_running_loop().create_future()
         self._calls.put_nowait(_Call(event, killed_after, answer))
         return await answer
 
     async def work(self) -> None:
-        """Be one worker after the other, until cancelled."""
+        """Run one worker after the other until cancelled."""
         while True:
             worker = await self._started()
             assert worker.stdout
             try:
-                await worker.stdout.readline()  # it is ready
-                while await self._has_lived_through(await self._calls.get(), worker):
+                await worker.stdout.readline()  # ready
+                while await self._survives(await self._calls.get(), worker):
                     pass
             finally:
                 if worker.returncode is None:
                     worker.kill()
                 await worker.wait()
 
-    async def _has_lived_through(self, call: _Call, worker: Process) -> bool:
+    async def _survives(self, call: _Call, worker: Process) -> bool:
         assert worker.stdin
         assert worker.stdout
         killing = asyncio.Event()
@@ -91,7 +91,7 @@ class Workers:
 
 @asynccontextmanager
 async def running_workers(number: int, environ: Mapping[str, str]) -> AsyncIterator[Workers]:
-    """So many workers with *environ* while the context lasts."""
+    """Run so many workers with *environ* until the block ends."""
     workers = Workers(environ)
     async with asyncio.TaskGroup() as group:
         working = [group.create_task(workers.work()) for _ in range(number)]

@@ -1,9 +1,7 @@
 """What every ConnectionStore promises, in the same sentences for each."""
 
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
@@ -11,17 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.domain.errors import AlreadyClosed
-from app.domain.model import Connection, ConnectionId, Removed
-from app.domain.ports import ConnectionStore
+from app.domain.model import Connection, ConnectionId, Removed, Tombstone
 from tests.builders import NOON, a_bare_connection, a_connection
-from tests.dynamodb_local import a_client, create_table
-from tests.stores import REGISTRIES, a_direct_store, a_registry, moto_server
+from tests.stores import STORES, Storage, a_storage
 from tests.thoroughness import examples
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
-
-ADAPTERS = (*REGISTRIES, "direct-moto-server", "direct-dynamodb-local")
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
 connections = st.builds(
@@ -39,30 +30,14 @@ connections = st.builds(
 )
 
 
-@pytest.fixture(scope="module")
-def moto() -> "Iterator[DynamoDBClient]":
-    with moto_server() as endpoint, closing(a_client(endpoint)) as client:
-        yield client
-
-
-@pytest.fixture(params=ADAPTERS)
-def store(request: pytest.FixtureRequest) -> Iterator[ConnectionStore]:
-    match request.param:
-        case "direct-moto-server":
-            client = request.getfixturevalue("moto")
-            with closing(a_direct_store(client.meta.endpoint_url, create_table(client))) as it:
-                yield it
-        case "direct-dynamodb-local":
-            table = request.getfixturevalue("table")
-            with closing(a_direct_store(request.getfixturevalue("dynamodb_local"), table)) as it:
-                yield it
-        case name:
-            with a_registry(name, request) as registry:
-                yield registry
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest) -> Iterator[Storage]:
+    with a_storage(request.param, request) as storage:
+        yield storage
 
 
 @pytest.mark.parametrize("connection", [a_connection(), a_bare_connection()], ids=["whole", "bare"])
-def test_a_connection_comes_back_as_it_was_added(store: ConnectionStore, connection: Connection) -> None:
+def test_a_connection_comes_back_as_it_was_added(store: Storage, connection: Connection) -> None:
     store.add(connection)
 
     assert store.get(connection.id) == connection
@@ -71,33 +46,33 @@ def test_a_connection_comes_back_as_it_was_added(store: ConnectionStore, connect
 @given(connection=connections)
 @settings(
     max_examples=examples(60),
-    # one store for all examples is meant: each connection has an id of its own
+    # all examples share one store on purpose: each connection has its own id
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-def test_any_connection_comes_back_as_it_was_added(store: ConnectionStore, connection: Connection) -> None:
+def test_any_connection_comes_back_as_it_was_added(store: Storage, connection: Connection) -> None:
     assert store.add(connection) == connection
     assert store.get(connection.id) == connection
     assert store.remove(connection.id, None) == Removed(connection)
 
 
-def test_adding_the_same_connection_twice_keeps_the_first(store: ConnectionStore) -> None:
+def test_adding_a_connection_twice_keeps_the_first(store: Storage) -> None:
     store.add(a_connection(source_ip="203.0.113.7"))
 
     assert store.add(a_connection(source_ip="198.51.100.9")) == a_connection(source_ip="203.0.113.7")
     assert store.get(ConnectionId("c-1")) == a_connection(source_ip="203.0.113.7")
 
 
-def test_what_was_never_added_is_not_there(store: ConnectionStore) -> None:
+def test_a_connection_that_was_never_added_is_not_found(store: Storage) -> None:
     assert store.get(ConnectionId("c-1")) is None
 
 
-def test_removing_tells_what_was_there(store: ConnectionStore) -> None:
+def test_removing_returns_the_connection(store: Storage) -> None:
     store.add(a_connection())
 
     assert store.remove(ConnectionId("c-1"), None) == Removed(a_connection())
 
 
-def test_what_was_removed_is_there_no_more(store: ConnectionStore) -> None:
+def test_a_removed_connection_is_not_found(store: Storage) -> None:
     store.add(a_connection())
 
     store.remove(ConnectionId("c-1"), None)
@@ -105,18 +80,18 @@ def test_what_was_removed_is_there_no_more(store: ConnectionStore) -> None:
     assert store.get(ConnectionId("c-1")) is None
 
 
-def test_removing_what_is_unknown_is_no_error(store: ConnectionStore) -> None:
+def test_removing_an_unknown_id_is_no_error(store: Storage) -> None:
     assert store.remove(ConnectionId("c-1"), None) == Removed(None)
 
 
-def test_removing_twice_tells_what_was_there_only_once(store: ConnectionStore) -> None:
+def test_removing_twice_returns_the_connection_only_once(store: Storage) -> None:
     store.add(a_connection())
 
-    assert store.remove(ConnectionId("c-1"), None) is not None
+    assert store.remove(ConnectionId("c-1"), None) == Removed(a_connection())
     assert store.remove(ConnectionId("c-1"), None) == Removed(None)
 
 
-def test_removing_one_connection_leaves_the_others(store: ConnectionStore) -> None:
+def test_removing_one_connection_leaves_the_others(store: Storage) -> None:
     store.add(a_connection(id=ConnectionId("c-1")))
     store.add(a_connection(id=ConnectionId("c-2")))
 
@@ -125,7 +100,7 @@ def test_removing_one_connection_leaves_the_others(store: ConnectionStore) -> No
     assert store.get(ConnectionId("c-2")) == a_connection(id=ConnectionId("c-2"))
 
 
-def test_an_id_that_was_removed_can_be_added_again(store: ConnectionStore) -> None:
+def test_a_removed_id_can_be_added_again(store: Storage) -> None:
     store.add(a_connection(source_ip="203.0.113.7"))
     store.remove(ConnectionId("c-1"), None)
 
@@ -134,22 +109,22 @@ def test_an_id_that_was_removed_can_be_added_again(store: ConnectionStore) -> No
     assert store.get(ConnectionId("c-1")) == a_connection(source_ip="198.51.100.9")
 
 
-# ---- One id, several connections: told apart by connectedAt
+# ---- One id, several connections, told apart by connectedAt
 
 C1 = ConnectionId("c-1")
 EARLIER, LATER = NOON - timedelta(milliseconds=1), NOON + timedelta(milliseconds=1)
 
 
-def marked(store: ConnectionStore, connected_at: datetime = NOON) -> Removed:
-    return store.mark_closed(
+def a_tombstone(connected_at: datetime = NOON) -> Tombstone:
+    return Tombstone(
         C1,
         connected_at=connected_at,
         closed_at=NOON + timedelta(seconds=1),
-        until=NOON + timedelta(minutes=10),
+        expires_at=NOON + timedelta(minutes=10),
     )
 
 
-def test_a_newer_connection_takes_the_place_of_an_older_one(store: ConnectionStore) -> None:
+def test_a_newer_connection_replaces_an_older_one(store: Storage) -> None:
     store.add(a_connection(connected_at=NOON, source_ip="203.0.113.7"))
     newer = a_connection(connected_at=LATER, source_ip="198.51.100.9")
 
@@ -157,7 +132,7 @@ def test_a_newer_connection_takes_the_place_of_an_older_one(store: ConnectionSto
     assert store.get(C1) == newer
 
 
-def test_an_older_connection_does_not_take_the_place_of_a_newer_one(store: ConnectionStore) -> None:
+def test_an_older_connection_does_not_replace_a_newer_one(store: Storage) -> None:
     store.add(a_connection(connected_at=NOON))
 
     with pytest.raises(AlreadyClosed):
@@ -166,30 +141,30 @@ def test_an_older_connection_does_not_take_the_place_of_a_newer_one(store: Conne
     assert store.get(C1) == a_connection(connected_at=NOON)
 
 
-@pytest.mark.parametrize(("there", "added"), [(None, NOON), (NOON, None), (None, None)])
-def test_where_one_of_two_has_no_time_they_count_as_the_same(
-    store: ConnectionStore, there: datetime | None, added: datetime | None
+@pytest.mark.parametrize(("existing_at", "added_at"), [(None, NOON), (NOON, None), (None, None)])
+def test_if_one_of_two_has_no_time_they_count_as_the_same_connection(
+    store: Storage, existing_at: datetime | None, added_at: datetime | None
 ) -> None:
-    store.add(a_connection(connected_at=there, source_ip="203.0.113.7"))
+    store.add(a_connection(connected_at=existing_at, source_ip="203.0.113.7"))
 
-    standing = store.add(a_connection(connected_at=added, source_ip="198.51.100.9"))
+    stored = store.add(a_connection(connected_at=added_at, source_ip="198.51.100.9"))
 
-    assert standing == a_connection(connected_at=there, source_ip="203.0.113.7")
-    assert store.get(C1) == standing
+    assert stored == a_connection(connected_at=existing_at, source_ip="203.0.113.7")
+    assert store.get(C1) == stored
 
 
-@pytest.mark.parametrize("told", [NOON, LATER, None])
-@pytest.mark.parametrize("there", [NOON, None])
-def test_a_connection_is_removed_by_its_own_time_or_a_later_one_or_none(
-    store: ConnectionStore, there: datetime | None, told: datetime | None
+@pytest.mark.parametrize("removed_at", [NOON, LATER, None])
+@pytest.mark.parametrize("existing_at", [NOON, None])
+def test_a_connection_is_removed_by_its_own_time_a_later_one_or_none(
+    store: Storage, existing_at: datetime | None, removed_at: datetime | None
 ) -> None:
-    store.add(a_connection(connected_at=there))
+    store.add(a_connection(connected_at=existing_at))
 
-    assert store.remove(C1, told) == Removed(a_connection(connected_at=there))
+    assert store.remove(C1, removed_at) == Removed(a_connection(connected_at=existing_at))
     assert store.get(C1) is None
 
 
-def test_a_late_removal_leaves_the_connection_that_has_the_id_by_now(store: ConnectionStore) -> None:
+def test_a_late_removal_leaves_a_newer_connection_with_the_id(store: Storage) -> None:
     store.add(a_connection(connected_at=NOON))
 
     assert store.remove(C1, EARLIER) == Removed(None)
@@ -197,10 +172,8 @@ def test_a_late_removal_leaves_the_connection_that_has_the_id_by_now(store: Conn
 
 
 @pytest.mark.parametrize("connected_at", [NOON, EARLIER, None])
-def test_what_was_marked_as_closed_is_not_added_any_more(
-    store: ConnectionStore, connected_at: datetime | None
-) -> None:
-    assert marked(store) == Removed(None)
+def test_a_connection_with_a_tombstone_is_not_added(store: Storage, connected_at: datetime | None) -> None:
+    assert store.tombstone(a_tombstone()) == Removed(None)
 
     with pytest.raises(AlreadyClosed):
         store.add(a_connection(connected_at=connected_at))
@@ -208,50 +181,58 @@ def test_what_was_marked_as_closed_is_not_added_any_more(
     assert store.get(C1) is None
 
 
-def test_a_newer_connection_takes_the_place_of_a_mark(store: ConnectionStore) -> None:
-    marked(store)
+def test_a_newer_connection_replaces_a_tombstone(store: Storage) -> None:
+    store.tombstone(a_tombstone())
 
     assert store.add(a_connection(connected_at=LATER)) == a_connection(connected_at=LATER)
     assert store.get(C1) == a_connection(connected_at=LATER)
 
 
-@pytest.mark.parametrize("there", [NOON, EARLIER, None])
-def test_a_mark_tells_which_connection_it_took_the_place_of(
-    store: ConnectionStore, there: datetime | None
+@pytest.mark.parametrize("existing_at", [NOON, EARLIER, None])
+def test_a_tombstone_replaces_a_connection_and_returns_it(
+    store: Storage, existing_at: datetime | None
 ) -> None:
-    store.add(a_connection(connected_at=there))
+    store.add(a_connection(connected_at=existing_at))
 
-    assert marked(store) == Removed(a_connection(connected_at=there))
+    assert store.tombstone(a_tombstone()) == Removed(a_connection(connected_at=existing_at))
     assert store.get(C1) is None
 
 
-def test_a_mark_does_not_take_the_place_of_a_newer_connection(store: ConnectionStore) -> None:
+def test_a_tombstone_does_not_replace_a_newer_connection(store: Storage) -> None:
     store.add(a_connection(connected_at=LATER))
 
-    assert marked(store) == Removed(None)
+    assert store.tombstone(a_tombstone()) == Removed(None)
     assert store.get(C1) == a_connection(connected_at=LATER)
 
 
-def test_a_mark_does_not_take_the_place_of_a_newer_mark(store: ConnectionStore) -> None:
-    marked(store, LATER)
-    marked(store, NOON)
+def test_a_tombstone_does_not_replace_a_newer_tombstone(store: Storage) -> None:
+    store.tombstone(a_tombstone(LATER))
+    store.tombstone(a_tombstone(NOON))
 
     with pytest.raises(AlreadyClosed):
         store.add(a_connection(connected_at=LATER))
 
 
-@pytest.mark.parametrize("told", [EARLIER, NOON, LATER, None])
-def test_a_mark_is_nothing_to_remove(store: ConnectionStore, told: datetime | None) -> None:
-    marked(store)
+@pytest.mark.parametrize("removed_at", [EARLIER, NOON, LATER, None])
+def test_removing_leaves_a_tombstone(store: Storage, removed_at: datetime | None) -> None:
+    store.tombstone(a_tombstone())
 
-    assert store.remove(C1, told) == Removed(None)
+    assert store.remove(C1, removed_at) == Removed(None)
     with pytest.raises(AlreadyClosed):
         store.add(a_connection(connected_at=NOON))
 
 
-def test_marking_twice_is_as_marking_once(store: ConnectionStore) -> None:
-    marked(store)
+def test_a_tombstone_of_an_unknown_time_is_refused(store: Storage) -> None:
+    store.add(a_connection())
 
-    assert marked(store) == Removed(None)
+    with pytest.raises(ValueError, match="known time"):
+        store.tombstone(a_tombstone()._replace(connected_at=None))
+    assert store.get(ConnectionId("c-1")) == a_connection()
+
+
+def test_writing_a_tombstone_twice_is_the_same_as_once(store: Storage) -> None:
+    store.tombstone(a_tombstone())
+
+    assert store.tombstone(a_tombstone()) == Removed(None)
     with pytest.raises(AlreadyClosed):
         store.add(a_connection(connected_at=NOON))

@@ -1,18 +1,21 @@
 """What every IpResolver promises."""
 
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.adapters.ip import PeerFirstIpResolver, TrustedProxyIpResolver
+from app.domain.model import Network
 from app.domain.ports import IpResolver
 from tests.builders import a_handshake
 
 RESOLVERS: list[IpResolver] = [
     PeerFirstIpResolver(),
-    TrustedProxyIpResolver([ip_network("10.0.0.0/8"), ip_network("2001:db8::/32")]),
+    TrustedProxyIpResolver(
+        [Network(bytes([10, 0, 0, 0]), 8), Network(bytes.fromhex("20010db8") + bytes(12), 32)]
+    ),
 ]
 resolvers = pytest.mark.parametrize("resolver", RESOLVERS, ids=lambda resolver: type(resolver).__name__)
 
@@ -28,13 +31,13 @@ forwarded = st.lists(st.lists(entries, max_size=4).map(", ".join), max_size=3)
 
 @resolvers
 @given(peer=st.none() | entries, headers=forwarded)
-def test_only_an_address_or_nothing_is_ever_the_answer(
+def test_the_result_is_always_an_address_or_empty(
     resolver: IpResolver, peer: str | None, headers: list[str]
 ) -> None:
-    answer = resolver.resolve(a_handshake(peer_address=peer, headers={"x-forwarded-for": headers}))
+    address = resolver.resolve(a_handshake(peer_address=peer, headers={"x-forwarded-for": headers}))
 
-    assert answer == "" or ip_address(answer).version in {4, 6}
-    assert answer == answer.lower()
+    assert address == "" or ip_address(address).version in {4, 6}
+    assert address == address.lower()
 
 
 @resolvers
@@ -47,10 +50,10 @@ def test_only_an_address_or_nothing_is_ever_the_answer(
         ("fe80::1%eth0", "fe80::1"),
     ],
 )
-def test_the_peer_is_told_in_its_canonical_form(resolver: IpResolver, peer: str, canonical: str) -> None:
+def test_the_peer_is_returned_in_its_canonical_form(resolver: IpResolver, peer: str, canonical: str) -> None:
     assert resolver.resolve(a_handshake(peer_address=peer)) == canonical
 
 
 @resolvers
-def test_who_says_nothing_has_no_address(resolver: IpResolver) -> None:
+def test_without_a_peer_and_a_header_the_result_is_empty(resolver: IpResolver) -> None:
     assert resolver.resolve(a_handshake(peer_address=None)) == ""

@@ -1,4 +1,4 @@
-"""Every order of the primitive writes of two connections that share an id, on every store."""
+"""Every order of the single writes of two connections that share an id, on every store."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -8,13 +8,14 @@ from datetime import datetime, timedelta
 import pytest
 
 from app.adapters.ip import PeerFirstIpResolver
-from app.adapters.memory import MemoryConnectionStore
+from app.adapters.memory import MemoryConnectionTable
 from app.domain.errors import AlreadyClosed
-from app.domain.model import Connection, ConnectionId, Removed
-from app.domain.upkeep import Answer
-from app.domain.use_cases import CloseConnection, OpenConnection
-from tests.builders import NOON, FixedClock, a_disconnect, a_handshake
-from tests.races import GRACE, STORES, ToldTable, Upkeep, a_told_table
+from app.domain.handshakes import CloseConnection, OpenConnection
+from app.domain.lifecycle import ProbeResult
+from app.domain.model import Connection, ConnectionId, Removed, Tombstone
+from tests.builders import NOON, a_disconnect, a_handshake
+from tests.fakes import FakeGateway, FixedClock
+from tests.races import GRACE, STORES, Operations, StreamedTable, a_streamed_table
 from tests.thoroughness import sampled
 
 C1 = ConnectionId("c-1")
@@ -24,15 +25,15 @@ type Step = Callable[[], object]
 
 
 @pytest.fixture(params=STORES)
-def table(request: pytest.FixtureRequest) -> Iterator[ToldTable]:
-    with a_told_table(request.param, request) as table:
+def table(request: pytest.FixtureRequest) -> Iterator[StreamedTable]:
+    with a_streamed_table(request.param, request) as table:
         yield table
 
 
 class OneConnection:
-    """What happens to a connection, in single writes; and what its client has a right to expect."""
+    """The events of a connection as single writes, and whether its client is connected."""
 
-    def __init__(self, table: ToldTable, connected_at: datetime) -> None:
+    def __init__(self, table: StreamedTable, connected_at: datetime) -> None:
         clock = FixedClock(LATER)
         self.connected_at = connected_at
         self.is_live = False
@@ -48,39 +49,30 @@ class OneConnection:
             self.is_live = not self._has_left
 
     def close(self) -> Sequence[Step]:
-        """The two writes of one close, the second one where the first one asks for it."""
+        """The two writes of one close; the second one does nothing if the first one did not ask for it."""
         postponed: list[Step] = []
 
-        class Postponing(ToldTable):
-            def mark_closed(
-                self,
-                connection_id: ConnectionId,
-                *,
-                connected_at: datetime,
-                closed_at: datetime,
-                until: datetime,
-            ) -> Removed:
-                mark = super().mark_closed
-                postponed.append(
-                    lambda: mark(connection_id, connected_at=connected_at, closed_at=closed_at, until=until)
-                )
+        class Postponing(StreamedTable):
+            def tombstone(self, tombstone: Tombstone) -> Removed:
+                write = super().tombstone
+                postponed.append(lambda: write(tombstone))
                 return Removed(None)
 
-        table = Postponing(self._table.store, self._table.registry, self._table.changes)
+        table = Postponing(self._table.store, self._table.table, self._table.changes)
 
         def remove() -> None:
             self._has_left, self.is_live = True, False
             CloseConnection(self._clock, table)(a_disconnect(connected_at=self.connected_at))
 
-        def mark() -> None:
+        def write_tombstone() -> None:
             for write in postponed:
                 write()
 
-        return remove, mark
+        return remove, write_tombstone
 
 
 def orders(programs: Sequence[int]) -> Iterator[Sequence[int]]:
-    """Every order of the steps of programs of so many steps, each step named by its program's number."""
+    """Every order of the steps of programs with so many steps, each step named by its program's number."""
     if not any(programs):
         yield []
     for number, left in enumerate(programs):
@@ -90,22 +82,20 @@ def orders(programs: Sequence[int]) -> Iterator[Sequence[int]]:
                 yield [number, *order]
 
 
-class TheirGateway:
-    """Gateway that has the newer connection for as long as its client has not left, and no other."""
+def a_gateway_of(newer: OneConnection) -> FakeGateway:
+    """A gateway that has the newer connection while it is live, and no other."""
+    gateway = FakeGateway()
 
-    def __init__(self, newer: OneConnection) -> None:
-        self._newer = newer
+    def look_up(connection: Connection) -> None:
+        gateway.results[connection.id] = ProbeResult.ALIVE if newer.is_live else ProbeResult.GONE
 
-    def ask(self, connection: Connection) -> Answer:
-        return Answer.ALIVE if self._newer.is_live else Answer.GONE
-
-    def close(self, connection: Connection) -> Answer:
-        raise AssertionError
+    gateway.before = look_up
+    return gateway
 
 
 @dataclass(frozen=True)
 class Deliveries:
-    """How often each event comes; a close is two writes, an open is one."""
+    """How often each event is delivered, and in how many orders; a close is two writes, an open is one."""
 
     older_opens: int
     older_closes: int
@@ -128,34 +118,34 @@ REPEATED = [
 
 
 @pytest.mark.parametrize("deliveries", [ONCE, ONCE_AND_THE_NEWER_STAYS], ids=str)
-def test_in_every_order_the_table_is_right_in_the_end(table: ToldTable, deliveries: Deliveries) -> None:
-    counted = put_into_every_order(table, deliveries, Upkeep.follow_all, one_in=12)
+def test_after_every_order_the_table_is_right(table: StreamedTable, deliveries: Deliveries) -> None:
+    counted = check_every_order(table, deliveries, Operations.track_all, one_in=12)
 
     assert counted == deliveries.orders
 
 
 @pytest.mark.parametrize("deliveries", REPEATED, ids=str)
-def test_so_it_is_where_events_are_delivered_twice(deliveries: Deliveries) -> None:
-    store = MemoryConnectionStore()
+def test_after_every_order_of_repeated_deliveries_the_table_is_right(deliveries: Deliveries) -> None:
+    memory = MemoryConnectionTable()
 
-    counted = put_into_every_order(ToldTable(store, store), deliveries, Upkeep.follow_all, one_in=12)
+    counted = check_every_order(StreamedTable(memory, memory), deliveries, Operations.track_all, one_in=12)
 
     assert counted == deliveries.orders
 
 
 @pytest.mark.parametrize("deliveries", [ONCE, ONCE_AND_THE_NEWER_STAYS, REPEATED[0]], ids=str)
-def test_where_the_stream_is_not_followed_a_sweep_does_as_well(deliveries: Deliveries) -> None:
-    store = MemoryConnectionStore()
+def test_without_the_stream_a_sweep_repairs_the_table_alike(deliveries: Deliveries) -> None:
+    memory = MemoryConnectionTable()
 
-    counted = put_into_every_order(ToldTable(store, store), deliveries, Upkeep.sweep, one_in=6)
+    counted = check_every_order(StreamedTable(memory, memory), deliveries, Operations.sweep, one_in=6)
 
     assert counted == deliveries.orders
 
 
-def test_without_repair_only_an_open_that_comes_after_a_later_close_is_ever_left() -> None:
-    """What the stream and the sweep are for: nothing is left to tell such a write that it is late."""
-    store = MemoryConnectionStore()
-    table = ToldTable(store, store)
+def test_without_repair_only_an_open_after_a_later_close_leaves_a_connection() -> None:
+    """This is what the stream and the sweep are for: no entry is left that shows such an open to be late."""
+    memory = MemoryConnectionTable()
+    table = StreamedTable(memory, memory)
     left = []
     for order in orders([1, 2, 1, 2]):
         older_open, newer_close = order.index(0), order.index(3)
@@ -168,36 +158,37 @@ def test_without_repair_only_an_open_that_comes_after_a_later_close_is_ever_left
     assert 0 < len(left) < ONCE.orders / 4
 
 
-def put_into_every_order(
-    table: ToldTable, deliveries: Deliveries, repaired_by: Callable[[Upkeep], object], *, one_in: int
+def check_every_order(
+    table: StreamedTable, deliveries: Deliveries, repair: Callable[[Operations], object], *, one_in: int
 ) -> int:
-    """Check each order, or every day some of them, and tell how many there are."""
+    """Check each order, or by default a sample of them, and return how many there are."""
     every_order = list(orders(lengths(deliveries)))
     for order in sampled(every_order, one_in):
         newer = play(table, deliveries, order)
         clock = FixedClock(LATER + GRACE)
-        repaired_by(Upkeep(table, TheirGateway(newer), clock))
+        repair(Operations(table, a_gateway_of(newer), clock))
         assert table.connections() == ({C1} if deliveries.newer_closes == 0 else set()), order
         clear(table)
     return len(every_order)
 
 
-def play(table: ToldTable, deliveries: Deliveries, order: Sequence[int]) -> OneConnection:
-    """Have the writes come in *order*; whoever was told 'connected' and has not left is always there."""
+def play(table: StreamedTable, deliveries: Deliveries, order: Sequence[int]) -> OneConnection:
+    """Make the writes in *order*; a client that is connected and has not left is always in the table."""
     older, newer = OneConnection(table, EARLIER), OneConnection(table, LATER)
     programs: list[list[Step]] = [[older.open] * deliveries.older_opens]
     programs += [list(older.close()) for _ in range(deliveries.older_closes)]
     newer_opens = len(programs)
     programs += [[newer.open] * deliveries.newer_opens]
     programs += [list(newer.close()) for _ in range(deliveries.newer_closes)]
-    newer_came = False
+    newer_has_begun = False
     for number in order:
         programs[number].pop(0)()
-        newer_came |= number >= newer_opens
-        if newer.is_live or (older.is_live and not newer_came):  # an id is given anew when nobody has it
-            there = table.get(C1)
-            assert there is not None, order
-            assert there.connected_at == (LATER if newer.is_live else EARLIER), order
+        newer_has_begun |= number >= newer_opens
+        # The gateway reuses an id only when no connection has it.
+        if newer.is_live or (older.is_live and not newer_has_begun):
+            stored = table.get(C1)
+            assert stored is not None, order
+            assert stored.connected_at == (LATER if newer.is_live else EARLIER), order
     return newer
 
 
@@ -206,7 +197,7 @@ def lengths(deliveries: Deliveries) -> list[int]:
     return [it.older_opens, *[2] * it.older_closes, it.newer_opens, *[2] * it.newer_closes]
 
 
-def clear(table: ToldTable) -> None:
+def clear(table: StreamedTable) -> None:
     for entry in table.entries():
-        table.forget(entry)
+        table.delete_exact(entry)
     table.changes.clear()

@@ -1,4 +1,4 @@
-"""The image, a network, and a DynamoDB Local on it that functions reach by the name ``dynamodb``."""
+"""The image, a network, and a DynamoDB Local on it with the host name ``dynamodb``."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -26,7 +26,7 @@ def image() -> str:
 
 @pytest.fixture(scope="session")
 def network(image: str) -> Iterator[Network]:
-    """A network of the session's own, made once the image is there, and so an engine is."""
+    """A network for the session, created after ``image`` has found a Docker engine."""
     with Network() as network:
         yield network
 

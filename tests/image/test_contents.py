@@ -1,4 +1,4 @@
-"""What is in the image, what is not, and that nothing of it is compiled when a function starts."""
+"""The contents of the image, and that no source file is compiled when a function starts."""
 
 import ast
 import tomllib
@@ -15,7 +15,7 @@ installed = list(distributions(path=[os.environ["LAMBDA_TASK_ROOT"]]))
 print({
     "versions": {it.metadata["Name"]: it.version for it in installed},
     "files": sorted({file.parts[0] for it in installed for file in it.files}),
-    "there": sorted(os.listdir(os.environ["LAMBDA_TASK_ROOT"])),
+    "present": sorted(os.listdir(os.environ["LAMBDA_TASK_ROOT"])),
 })
 """
 
@@ -24,13 +24,13 @@ import importlib.util, os, pathlib
 wrong = []
 for source in pathlib.Path(os.environ["LAMBDA_TASK_ROOT"]).rglob("*.py"):
     compiled = pathlib.Path(importlib.util.cache_from_source(source))
-    hashed_and_never_checked = 0b01  # PEP 552
-    due = (
+    unchecked_hash = 0b01  # PEP 552
+    header = (
         importlib.util.MAGIC_NUMBER
-        + hashed_and_never_checked.to_bytes(4, "little")
+        + unchecked_hash.to_bytes(4, "little")
         + importlib.util.source_hash(source.read_bytes())
     )
-    if not compiled.exists() or compiled.read_bytes()[:16] != due:
+    if not compiled.exists() or compiled.read_bytes()[:16] != header:
         wrong.append(str(source))
 print(wrong)
 """
@@ -57,7 +57,7 @@ after = set(sys.modules)
 print([{name.partition(".")[0] for name in names if name[0] != "_"} for names in (after - before, after)])
 """
 
-# What a start imports, by top-level name, and what for; names with an underscore are parts of these.
+# The top-level modules that a start imports, and why. Modules with an underscore belong to these.
 REASONS = {
     "app": "the function",
     "dependency_injector": "the composition root",
@@ -73,7 +73,7 @@ REASONS = {
     **dict.fromkeys(
         ["select", "selectors", "signal", "struct", "subprocess", "threading", "weakref"], "asyncio"
     ),
-    **dict.fromkeys(["logging"], "asyncio, and our records"),
+    **dict.fromkeys(["logging"], "asyncio, and our log records"),
     **dict.fromkeys(["textwrap", "traceback", "atexit", "warnings"], "logging"),
     **dict.fromkeys(["ast", "dis", "keyword", "opcode", "pkgutil", "token", "tokenize"], "inspect"),
     **dict.fromkeys(
@@ -91,14 +91,14 @@ REASONS = {
 }
 
 
-def test_the_image_holds_the_app_and_its_locked_dependencies_alone(image: str) -> None:
+def test_the_image_has_only_the_app_and_its_locked_dependencies(image: str) -> None:
     found = ast.literal_eval(python_in_image(image, DISTRIBUTIONS))
 
     assert found["versions"] == locked_for_the_app()
-    assert set(found["there"]) - {"app", "__pycache__"} <= set(found["files"])
+    assert set(found["present"]) - {"app", "__pycache__"} <= set(found["files"])
 
 
-def test_no_tool_reaches_the_image(image: str) -> None:
+def test_the_image_has_no_development_tool(image: str) -> None:
     code = (
         "import importlib.util, shutil;"
         "tools = ('uv', 'pytest', 'moto', 'testcontainers', 'docker', 'ministack', 'typer', 'rich');"
@@ -110,10 +110,10 @@ def test_no_tool_reaches_the_image(image: str) -> None:
     assert found == []
 
 
-def test_the_image_has_the_entrypoints_of_the_functions_and_no_command_line(image: str) -> None:
+def test_the_image_has_the_functions_entrypoints_and_no_command_line(image: str) -> None:
     code = (
         "import importlib.util;"
-        "parts = ('app.__main__', 'app.entrypoints.command_line', 'app.entrypoints.aws_lambda');"
+        "parts = ('app.__main__', 'app.cli', 'app.entrypoints.aws_lambda');"
         "print([part for part in parts if importlib.util.find_spec(part)])"
     )
 
@@ -122,31 +122,31 @@ def test_the_image_has_the_entrypoints_of_the_functions_and_no_command_line(imag
     assert found == ["app.entrypoints.aws_lambda"]
 
 
-def test_every_source_has_its_byte_code_which_nobody_needs_to_check(image: str) -> None:
+def test_every_source_file_has_byte_code_that_is_not_checked_at_import(image: str) -> None:
     wrong = ast.literal_eval(python_in_image(image, BYTE_CODE))
 
     assert wrong == []
 
 
 @pytest.mark.parametrize("user", ["0:0", "1000:1000", "65534:65534", "2000000000:2000000000"])
-def test_it_starts_as_any_user_and_compiles_nothing(image: str, user: str) -> None:
+def test_a_start_as_any_user_compiles_nothing(image: str, user: str) -> None:
     compiled = python_in_image(image, COMPILED_AT_START, user=user, CONNECTIONS_TABLE="connections")
 
     assert ast.literal_eval(compiled) == []
 
 
-def test_a_start_imports_what_it_needs_and_nothing_else(image: str) -> None:
-    imported, there = ast.literal_eval(
+def test_a_start_imports_only_the_modules_that_it_needs(image: str) -> None:
+    imported, loaded = ast.literal_eval(
         python_in_image(image, IMPORTED_AT_START, CONNECTIONS_TABLE="connections")
     )
 
     assert imported - REASONS.keys() == set()
-    assert REASONS.keys() - there == set()  # Python itself may have been there before
+    assert REASONS.keys() - loaded == set()  # Python itself may have imported it before
 
 
-def test_the_image_has_amazons_own_five_certificate_authorities(image: str) -> None:
+def test_the_image_has_amazons_five_certificate_authorities(image: str) -> None:
     code = (
-        "import ssl; from app.adapters.dynamodb_direct.trust import AMAZON_ROOTS;"
+        "import ssl; from app.adapters.dynamodb.direct.trust import AMAZON_ROOTS;"
         "context = ssl.create_default_context(cafile=AMAZON_ROOTS);"
         "print(sorted(dict(part[0] for part in authority['subject'])['commonName']"
         "             for authority in context.get_ca_certs()))"
@@ -163,23 +163,23 @@ def test_the_image_has_amazons_own_five_certificate_authorities(image: str) -> N
     ]
 
 
-def test_the_image_trusts_the_public_authorities_besides(image: str) -> None:
+def test_the_image_also_trusts_the_public_certificate_authorities(image: str) -> None:
     code = "import ssl; print(len(ssl.create_default_context().get_ca_certs()))"
 
     assert int(python_in_image(image, code)) > 100
 
 
 def locked_for_the_app() -> dict[str, str]:
-    """What uv.lock says that the app needs, in its versions: the development groups are not followed."""
+    """Return the app's dependencies and their versions by uv.lock, without the development groups."""
     lock = tomllib.loads((Path(__file__).parents[2] / "uv.lock").read_text())
     packages = {package["name"]: package for package in lock["package"]}
-    needed: dict[str, str] = {}
-    to_follow = ["switchboard"]
-    while to_follow:
-        package = packages[to_follow.pop()]
-        needed[package["name"]] = package["version"]
-        to_follow += [
-            other["name"] for other in package.get("dependencies", []) if other["name"] not in needed
+    versions: dict[str, str] = {}
+    pending = ["switchboard"]
+    while pending:
+        package = packages[pending.pop()]
+        versions[package["name"]] = package["version"]
+        pending += [
+            other["name"] for other in package.get("dependencies", []) if other["name"] not in versions
         ]
-    del needed["switchboard"]
-    return needed
+    del versions["switchboard"]
+    return versions

@@ -1,4 +1,4 @@
-"""The functions of the image under Lambda's runtime interface emulator, with a database on their network."""
+"""The image's functions in Lambda's runtime interface emulator, with a database on their network."""
 
 import json
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import pytest
 from testcontainers.core.network import Network
 
 from app.adapters.clock import SystemClock
-from app.adapters.dynamodb_wire import row_of
+from app.adapters.dynamodb.items import item_of
 from app.domain.model import Connection, ConnectionId
 from tests.builders import (
     Event,
@@ -32,21 +32,21 @@ DISCONNECTED = {"statusCode": 200, "body": "disconnected"}
 
 
 class Deployment(NamedTuple):
-    """What API Gateway calls on each route."""
+    """The function that API Gateway calls on each route."""
 
     connect: Function
     disconnect: Function
 
 
-class Rows:
-    """A look at the table behind the functions' back."""
+class Items:
+    """Direct access to the items of the functions' table."""
 
     def __init__(self, client: "DynamoDBClient", table: str) -> None:
         self.table = table
         self._client = client
 
     def put(self, connection: Connection) -> None:
-        self._client.put_item(TableName=self.table, Item=row_of(connection))
+        self._client.put_item(TableName=self.table, Item=item_of(connection))
 
     def get(self, connection_id: str) -> "dict[str, AttributeValueTypeDef] | None":
         answer = self._client.get_item(
@@ -56,13 +56,13 @@ class Rows:
 
 
 @pytest.fixture(scope="module")
-def rows(database: "DynamoDBClient") -> Rows:
-    return Rows(database, create_table(database))
+def items(database: "DynamoDBClient") -> Items:
+    return Items(database, create_table(database))
 
 
 @pytest.fixture(scope="module", params=["a function per route", "one function"])
 def deployment(
-    request: pytest.FixtureRequest, image: str, network: Network, rows: Rows
+    request: pytest.FixtureRequest, image: str, network: Network, items: Items
 ) -> Iterator[Deployment]:
     with ExitStack() as running:
 
@@ -72,7 +72,7 @@ def deployment(
                     image,
                     network,
                     command=command,
-                    CONNECTIONS_TABLE=rows.table,
+                    CONNECTIONS_TABLE=items.table,
                     AWS_ENDPOINT_URL_DYNAMODB="http://dynamodb:8000",
                 )
             )
@@ -87,29 +87,29 @@ def deployment(
             )
 
 
-def test_a_client_is_in_the_table_from_its_handshake_until_it_leaves(
-    deployment: Deployment, rows: Rows
+def test_a_connection_has_an_item_from_its_handshake_to_its_disconnect(
+    deployment: Deployment, items: Items
 ) -> None:
     connected = deployment.connect(
-        a_connect_event("comes-and-goes", clientId="agent-1", account="123456789012", region="us-east-1")
+        a_connect_event("recorded", clientId="agent-1", account="123456789012", region="us-east-1")
     )
-    row_while_connected = rows.get("comes-and-goes")
-    disconnected = deployment.disconnect(a_disconnect_event("comes-and-goes"))
-    row_afterwards = rows.get("comes-and-goes")
+    item_while_connected = items.get("recorded")
+    disconnected = deployment.disconnect(a_disconnect_event("recorded"))
+    item_afterwards = items.get("recorded")
 
     assert connected == CONNECTED
-    assert row_while_connected is not None
-    assert row_while_connected["clientId"] == {"S": "agent-1"}
-    assert row_while_connected["sourceIp"] == {"S": "203.0.113.24"}
+    assert item_while_connected is not None
+    assert item_while_connected["clientId"] == {"S": "agent-1"}
+    assert item_while_connected["sourceIp"] == {"S": "203.0.113.24"}
     assert disconnected == DISCONNECTED
-    assert row_afterwards is None
+    assert item_afterwards is None
 
 
-def test_the_log_says_in_json_who_came(deployment: Deployment) -> None:
-    event = a_connect_event("says-hello", clientId="agent-1", account="123456789012", region="us-east-1")
+def test_an_opened_connection_is_logged_as_json(deployment: Deployment) -> None:
+    event = a_connect_event("opened", clientId="agent-1", account="123456789012", region="us-east-1")
     deployment.connect(event)
 
-    record = deployment.connect.record("connection.opened", "says-hello")
+    record = deployment.connect.record("connection.opened", "opened")
 
     assert record["level"] == "INFO"
     assert record["requestId"]
@@ -122,46 +122,46 @@ def test_the_log_says_in_json_who_came(deployment: Deployment) -> None:
     }
 
 
-def test_the_log_says_in_json_who_left_when_and_why(deployment: Deployment) -> None:
-    opening = a_connect_event("says-goodbye", clientId="agent-1", account="123456789012", region="us-east-1")
-    closing = a_disconnect_event("says-goodbye")
-    deployment.connect(opening)
-    deployment.disconnect(closing)
+def test_a_closed_connection_is_logged_as_json_with_its_duration_and_reason(deployment: Deployment) -> None:
+    connect_event = a_connect_event("closed", clientId="agent-1", account="123456789012", region="us-east-1")
+    disconnect_event = a_disconnect_event("closed")
+    deployment.connect(connect_event)
+    deployment.disconnect(disconnect_event)
 
-    record = deployment.disconnect.record("connection.closed", "says-goodbye")
+    record = deployment.disconnect.record("connection.closed", "closed")
 
-    context = closing["requestContext"]
-    promised = {
+    context = disconnect_event["requestContext"]
+    expected = {
         "found": True,
         "clientId": "agent-1",
         "account": "123456789012",
         "region": "us-east-1",
         "sourceIp": "203.0.113.24",
-        "userAgent": opening["requestContext"]["identity"]["userAgent"],
+        "userAgent": connect_event["requestContext"]["identity"]["userAgent"],
         "durationMs": context["requestTimeEpoch"] - context["connectedAt"],
         "disconnectStatusCode": 1005,
         "disconnectReason": "Client-side close frame status not set",
     }
-    assert {name: record.get(name) for name in promised} == promised
+    assert {name: record.get(name) for name in expected} == expected
 
 
-def test_a_refused_handshake_leaves_no_row(deployment: Deployment, rows: Rows) -> None:
+def test_a_refused_handshake_writes_no_item(deployment: Deployment, items: Items) -> None:
     answer = deployment.connect(a_connect_event("refused", account="not-an-account"))
 
     assert answer["statusCode"] == 400
     assert "account" in answer["body"]
     assert deployment.connect.record("handshake.rejected", "refused")["field"] == "account"
-    assert rows.get("refused") is None
+    assert items.get("refused") is None
 
 
-def test_the_sweep_removes_whom_the_platform_can_not_have_any_more(
+def test_the_sweep_deletes_a_connection_older_than_the_maximum_duration(
     image: str, network: Network, database: "DynamoDBClient"
 ) -> None:
-    rows = Rows(database, create_table(database))
+    items = Items(database, create_table(database))
     now = SystemClock().now()
-    rows.put(
+    items.put(
         a_connection(
-            id=ConnectionId("long-gone"),
+            id=ConnectionId("too-old"),
             connected_at=now - timedelta(days=365),
             created_at=now - timedelta(days=365),
             expires_at=now + timedelta(days=1),
@@ -171,22 +171,22 @@ def test_the_sweep_removes_whom_the_platform_can_not_have_any_more(
     with running_function(
         image,
         network,
-        command="app.entrypoints.aws_lambda.sweep",
-        CONNECTIONS_TABLE=rows.table,
+        command="app.entrypoints.aws_sweep.handler",
+        CONNECTIONS_TABLE=items.table,
         AWS_ENDPOINT_URL_DYNAMODB="http://dynamodb:8000",
-        AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI="http://127.0.0.1:1/prod",  # where nobody answers
+        AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI="http://127.0.0.1:1/prod",  # no server listens there
     ) as function:
-        rehearsed = function({"dryRun": True})
-        was_there = rows.get("long-gone") is not None
+        dry_run_report = function({"dryRun": True})
+        survived_dry_run = items.get("too-old") is not None
         report = function({})
 
-    assert rehearsed["removedByAge"] == report["removedByAge"] == 1
-    assert was_there
+    assert dry_run_report["removedByAge"] == report["removedByAge"] == 1
+    assert survived_dry_run
     assert report["event"] == "sweep.finished"
-    assert rows.get("long-gone") is None
+    assert items.get("too-old") is None
 
 
-def test_the_streams_records_tell_who_joined(
+def test_a_stream_record_of_a_new_connection_is_logged_as_joined(
     image: str, network: Network, database: "DynamoDBClient"
 ) -> None:
     event = an_event("stream_insert")
@@ -196,13 +196,13 @@ def test_the_streams_records_tell_who_joined(
     with running_function(
         image,
         network,
-        command="app.entrypoints.aws_lambda.on_change",
+        command="app.entrypoints.aws_stream.handler",
         CONNECTIONS_TABLE=create_table(database),
         PRESENCE_TABLE=create_table(database, "PresenceTable"),
         AWS_ENDPOINT_URL_DYNAMODB="http://dynamodb:8000",
     ) as function:
         answer = function(event)
-        eventually(lambda: "presence.joined" in function.log())  # lines come after the answer
+        eventually(lambda: "presence.joined" in function.log())  # the log may be later than the answer
         log = function.log()
 
     assert answer == {"batchItemFailures": []}
@@ -218,7 +218,7 @@ def test_the_streams_records_tell_who_joined(
     ],
     ids=["connect", "disconnect"],
 )
-def test_while_the_store_is_down_the_answer_is_503(
+def test_the_answer_is_503_while_the_store_is_unavailable(
     command: str, event: Event, image: str, network: Network
 ) -> None:
     with running_function(
@@ -226,7 +226,7 @@ def test_while_the_store_is_down_the_answer_is_503(
         network,
         command=command,
         CONNECTIONS_TABLE="connections",
-        AWS_ENDPOINT_URL_DYNAMODB="http://127.0.0.1:8000",  # its own loopback, where nobody listens
+        AWS_ENDPOINT_URL_DYNAMODB="http://127.0.0.1:8000",  # no server on the container's loopback
     ) as function:
         answer = function(event)
         record = function.record("store.unavailable", "unlucky")
@@ -237,7 +237,7 @@ def test_while_the_store_is_down_the_answer_is_503(
     assert record["write"] == "none"
 
 
-def test_a_function_without_its_table_does_not_start_and_says_why(image: str, network: Network) -> None:
+def test_a_function_without_a_table_name_fails_to_start_with_the_reason(image: str, network: Network) -> None:
     with running_function(image, network) as function:
         answer = function(a_connect_event())
 

@@ -1,4 +1,4 @@
-"""A database that misbehaves as told, one answer per request, over real sockets."""
+"""A scripted DynamoDB over real sockets, with one answer per request."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +12,7 @@ type Answer = Callable[[BaseHTTPRequestHandler], None]
 
 
 class FaultyDatabase:
-    """Gives the answers in turn, the last one for ever, and counts the requests."""
+    """Gives the answers in turn, the last one for all further requests, and counts the requests."""
 
     def __init__(self, answers: Sequence[Answer]) -> None:
         self._answers = answers
@@ -36,20 +36,20 @@ def faulty_database(*answers: Answer) -> Iterator[FaultyDatabase]:
             database.answer(self)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-            """Keep quiet: the tests say what was asked."""
+            """Log nothing."""
 
     with serving(Handler) as database.endpoint:
         yield database
 
 
 def refusing(status: int, code: str) -> Answer:
-    """Answer as DynamoDB does where it refuses a request."""
+    """Refuse a request as DynamoDB does."""
     body = {"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": "no"}
     return saying(status, json.dumps(body).encode(), "R1")
 
 
 def saying(status: int, body: bytes, request_id: str = "") -> Answer:
-    """Answer with a body that need not be DynamoDB's."""
+    """Answer with any body."""
 
     def answer(request: BaseHTTPRequestHandler) -> None:
         _body(request)
@@ -59,13 +59,13 @@ def saying(status: int, body: bytes, request_id: str = "") -> Answer:
 
 
 def hanging_up(request: BaseHTTPRequestHandler) -> None:
-    """Take the request whole and close the connection."""
+    """Read the whole request and close the connection."""
     _body(request)
     request.close_connection = True
 
 
 def losing_the_answer_of(endpoint: str) -> Answer:
-    """Have the database at *endpoint* carry the request out, and hang up on whoever asked."""
+    """Forward the request to *endpoint* and close the connection without its answer."""
 
     def answer(request: BaseHTTPRequestHandler) -> None:
         _forward(request, endpoint)
@@ -75,7 +75,7 @@ def losing_the_answer_of(endpoint: str) -> Answer:
 
 
 def forwarding_to(endpoint: str) -> Answer:
-    """Ask the database at *endpoint* and give its answer."""
+    """Forward the request to *endpoint* and return its answer."""
 
     def answer(request: BaseHTTPRequestHandler) -> None:
         _send(request, *_forward(request, endpoint))

@@ -1,4 +1,4 @@
-"""A management API of WebSocket connections on loopback, that says of each connection what it is told to."""
+"""A management API (``@connections``) on loopback, with an answer of its own for any connection."""
 
 import json
 import threading
@@ -13,11 +13,17 @@ from tests.serving import serving
 type Say = Callable[[BaseHTTPRequestHandler], None]
 
 STAGE = "/_aws/execute-api/a1b2c3d4e5/prod"
-"""The path below which it has its connections, as the local emulators have it."""
+"""The path of the API's stage, as local emulators have it."""
+
+_CONNECTION = {
+    "connectedAt": "2026-11-21T12:00:00.123Z",
+    "identity": {"sourceIp": "203.0.113.24", "userAgent": "Mozilla/5.0"},
+    "lastActiveAt": "2026-11-21T12:00:30.000Z",
+}
 
 
 class Request(NamedTuple):
-    """What was asked: the path as it came, quoted."""
+    """A request that came; the path is still quoted."""
 
     method: str
     path: str
@@ -29,23 +35,33 @@ class Request(NamedTuple):
 
 
 class ManagementApi:
-    """Knows every connection, but for those of which ``says`` has something else, by their id."""
+    """Every connection is open until it is closed; ``says`` has other answers, by connection id."""
 
     def __init__(self) -> None:
         self.endpoint = ""
         self.says: dict[str, Say] = {}
         self.requests: list[Request] = []
+        self.closed: set[str] = set()
         self.ended = threading.Event()
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
-        asked = Request(request.command, request.path, dict(request.headers))
-        self.requests.append(asked)
-        self.says.get(asked.connection_id, _known)(request)
+        received = Request(request.command, request.path, dict(request.headers))
+        self.requests.append(received)
+        say = self.says.get(received.connection_id) or self._answer_for(received)
+        say(request)
 
     def silent(self, request: BaseHTTPRequestHandler) -> None:
-        """Say nothing, until the test is over."""
+        """Send no answer until the test is over."""
         self.ended.wait(10)
         request.close_connection = True
+
+    def _answer_for(self, received: Request) -> Say:
+        if received.connection_id in self.closed:
+            return refusing(410, "GoneException")
+        if received.method == "DELETE":
+            self.closed.add(received.connection_id)
+            return saying(204, b"")
+        return saying(200, json.dumps(_CONNECTION).encode())
 
 
 @contextmanager
@@ -63,7 +79,7 @@ def management_api() -> Iterator[ManagementApi]:
             api.answer(self)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-            """Keep quiet: the tests say what was asked."""
+            """Log nothing."""
 
     with serving(Handler) as url:
         api.endpoint = f"{url}{STAGE}"
@@ -74,14 +90,14 @@ def management_api() -> Iterator[ManagementApi]:
 
 
 def refusing(status: int, code: str | None = None, **headers: str) -> Say:
-    """Refuse as the API does, with its error type in the header it has for that, or without."""
+    """Refuse as the API does, with or without its error type header."""
     if code is not None:
         headers = {"x-amzn-ErrorType": code, **headers}
     return saying(status, json.dumps({"message": None}).encode(), **headers)
 
 
 def saying(status: int, body: bytes, **headers: str) -> Say:
-    """Answer with a body that need not be the API's."""
+    """Answer with any body."""
 
     def say(request: BaseHTTPRequestHandler) -> None:
         request.send_response(status)
@@ -96,26 +112,14 @@ def saying(status: int, body: bytes, **headers: str) -> Say:
 
 
 def hanging_up(request: BaseHTTPRequestHandler) -> None:
-    """Take the request and close the connection."""
+    """Read the request and close the TCP connection."""
     request.close_connection = True
 
 
 def breaking_off(request: BaseHTTPRequestHandler) -> None:
-    """Close the connection in the middle of the answer."""
+    """Close the TCP connection in the middle of the answer."""
     request.send_response(410)
     request.send_header("Content-Length", "100")
     request.end_headers()
     request.wfile.write(b"{")
     request.close_connection = True
-
-
-def _known(request: BaseHTTPRequestHandler) -> None:
-    if request.command == "DELETE":
-        saying(204, b"")(request)
-    else:
-        told = {
-            "connectedAt": "2026-11-21T12:00:00.123Z",
-            "identity": {"sourceIp": "203.0.113.24", "userAgent": "Mozilla/5.0"},
-            "lastActiveAt": "2026-11-21T12:00:30.000Z",
-        }
-        saying(200, json.dumps(told).encode())(request)

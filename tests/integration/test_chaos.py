@@ -1,4 +1,4 @@
-"""A small run of `make chaos`: the list is true under fire, and a run would find out if it were not."""
+"""A small run of `make chaos`: the table is right under faults, and a run detects deliberate mistakes."""
 
 import asyncio
 import random
@@ -32,7 +32,7 @@ def a_small_run(database: Database, *, stops: int = 0, flaw: str = "") -> Outcom
     return asyncio.run(run(options, database))
 
 
-def test_after_a_round_of_sweeps_the_list_is_the_truth(database: Database) -> None:
+def test_after_a_round_of_sweeps_the_table_has_exactly_the_open_connections(database: Database) -> None:
     outcome = a_small_run(database, stops=1)
 
     assert outcome.differences == []
@@ -40,20 +40,20 @@ def test_after_a_round_of_sweeps_the_list_is_the_truth(database: Database) -> No
     faults = outcome.figures.of("faults")
     assert faults["database stopped and started"] == 1
     assert sum(number for fault, number in faults.items() if fault.startswith("connection cut")) > 0
-    assert outcome.figures.of("rows at the end")["live"] > 0
+    assert outcome.figures.of("items at the end")["live"] > 0
 
 
-def test_a_store_that_removes_the_wrong_row_or_a_sweep_that_keeps_the_dead_is_found_out(
+def test_a_run_detects_a_store_that_deletes_wrong_items_and_a_sweep_that_keeps_ghosts(
     database: Database,
 ) -> None:
-    flaws = [(Flaw.REMOVES_BY_ID, "missing"), (Flaw.KEEPS_THE_GONE, "ghost")]
+    flaws = [(Flaw.REMOVES_BY_ID, "missing"), (Flaw.KEEPS_GONE, "ghost")]
     for flaw, finding in flaws if is_thorough() else random.sample(flaws, 1):
         outcome = a_small_run(database, flaw=flaw)
 
         assert any(difference.startswith(finding) for difference in outcome.differences), flaw
 
 
-def test_where_there_is_no_database_it_says_why() -> None:
+def test_a_run_without_a_database_exits_with_the_reason() -> None:
     environ = {"DOCKER_HOST": "tcp://127.0.0.1:9", "PATH": ""}  # the discard port
 
     result = subprocess.run(
@@ -71,7 +71,7 @@ def test_where_there_is_no_database_it_says_why() -> None:
     )
 
 
-def test_the_same_seed_makes_the_same_plan_and_another_seed_another() -> None:
+def test_the_seed_determines_the_plan() -> None:
     plan = a_plan(4, lifecycles=200, stops=1)
 
     assert plan == a_plan(4, lifecycles=200, stops=1)

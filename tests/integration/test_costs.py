@@ -1,7 +1,7 @@
 """What each path costs in DynamoDB's write units, as DynamoDB itself counts them.
 
-Of a write that its condition forbids DynamoDB tells no units; it charges them
-all the same (its developer guide, 'Condition expressions').
+A write whose condition is false costs its units all the same (DynamoDB's
+developer guide, 'Condition expressions'); DynamoDB does not report them.
 """
 
 from datetime import timedelta
@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from app.adapters.dynamodb import DynamoDBConnectionStore
+from app.adapters.dynamodb.sdk import SdkTransport
+from app.adapters.dynamodb.store import DynamoDBConnectionStore
 from app.adapters.ip import PeerFirstIpResolver
-from app.domain.model import ConnectionId
-from app.domain.use_cases import CloseConnection, OpenConnection
-from tests.builders import NOON, FixedClock, a_disconnect, a_handshake
+from app.domain.handshakes import CloseConnection, OpenConnection
+from app.domain.model import ConnectionId, Tombstone
+from tests.builders import NOON, a_disconnect, a_handshake
+from tests.fakes import FixedClock
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -23,20 +25,20 @@ LATER = NOON + timedelta(seconds=1)
 
 
 class Meter:
-    """Adds up what a client's writes consume: in the table, and in its indexes together."""
+    """Adds up the write units that a client consumes: in the table, and in all its indexes."""
 
     def __init__(self, client: "DynamoDBClient") -> None:
         self._table = self._indexes = 0.0
-        client.meta.events.register("provide-client-params.dynamodb.*", self._ask)  # type: ignore[arg-type]  # it may return parameters
+        client.meta.events.register("provide-client-params.dynamodb.*", self._request_units)  # type: ignore[arg-type]  # it may return parameters
         client.meta.events.register("after-call.dynamodb.*", self._add)
 
     def read(self) -> tuple[float, float]:
-        """The units since the last reading."""
+        """Return the units since the last reading."""
         units = self._table, self._indexes
         self._table = self._indexes = 0.0
         return units
 
-    def _ask(self, params: dict[str, Any], **_: object) -> dict[str, Any]:
+    def _request_units(self, params: dict[str, Any], **_: object) -> dict[str, Any]:
         return params | {"ReturnConsumedCapacity": "INDEXES"}
 
     def _add(self, parsed: dict[str, Any], **_: object) -> None:
@@ -47,10 +49,10 @@ class Meter:
 
 
 class Paths:
-    """Opens and closes one connection, and tells what each costs."""
+    """The paths of one connection; each returns what it costs in the table and in the indexes."""
 
-    def __init__(self, client: "DynamoDBClient", table: str) -> None:
-        self._store = store = DynamoDBConnectionStore(client, table)
+    def __init__(self, client: "DynamoDBClient", table_name: str) -> None:
+        self._store = store = DynamoDBConnectionStore(SdkTransport(client), table_name)
         clock = FixedClock()
         self._open = OpenConnection(clock, PeerFirstIpResolver(), store, timedelta(hours=24))
         self._close = CloseConnection(clock, store)
@@ -60,8 +62,8 @@ class Paths:
         self._open(a_handshake(query=query, connected_at=connected_at))
         return self._meter.read()
 
-    def mark(self) -> tuple[float, float]:
-        self._store.mark_closed(ConnectionId("c-1"), connected_at=NOON, closed_at=LATER, until=LATER)
+    def tombstone(self) -> tuple[float, float]:
+        self._store.tombstone(Tombstone(ConnectionId("c-1"), NOON, closed_at=LATER, expires_at=LATER))
         return self._meter.read()
 
     def close(self, connected_at: Any = NOON) -> tuple[float, float]:
@@ -70,16 +72,16 @@ class Paths:
 
 
 @pytest.fixture
-def paths(own_dynamodb: "DynamoDBClient", table: str) -> Paths:
-    return Paths(own_dynamodb, table)
+def paths(own_dynamodb: "DynamoDBClient", table_name: str) -> Paths:
+    return Paths(own_dynamodb, table_name)
 
 
-def test_the_ordinary_path_is_one_write_each_and_one_in_each_index(paths: Paths) -> None:
+def test_an_ordinary_open_and_close_write_once_each_to_the_table_and_to_each_index(paths: Paths) -> None:
     assert paths.open() == (1, 2)
     assert paths.close() == (1, 2)
 
 
-def test_a_client_that_says_nothing_of_itself_is_in_no_index(paths: Paths) -> None:
+def test_a_client_that_does_not_name_itself_is_in_no_index(paths: Paths) -> None:
     assert paths.open(query={}) == (1, 0)
     assert paths.close() == (1, 0)
 
@@ -88,17 +90,17 @@ def test_a_close_that_finds_nothing_is_one_write(paths: Paths) -> None:
     assert paths.close(NOON - timedelta(hours=1)) == (1, 0)
 
 
-def test_a_close_that_leaves_a_mark_is_two(paths: Paths) -> None:
+def test_a_close_that_writes_a_tombstone_is_two_writes(paths: Paths) -> None:
     assert paths.close() == (2, 0)
 
 
-def test_an_open_in_the_place_of_an_older_row_takes_that_out_of_the_indexes_too(paths: Paths) -> None:
+def test_an_open_that_replaces_an_older_connection_also_deletes_it_from_the_indexes(paths: Paths) -> None:
     paths.open(query={"clientId": "other", "account": "111122223333"}, connected_at=NOON)
 
     assert paths.open(connected_at=LATER) == (1, 4)
 
 
-def test_a_mark_that_takes_a_row_out_takes_it_out_of_the_indexes(paths: Paths) -> None:
+def test_a_tombstone_that_replaces_a_connection_deletes_it_from_the_indexes(paths: Paths) -> None:
     paths.open()
 
-    assert paths.mark() == (1, 2)
+    assert paths.tombstone() == (1, 2)

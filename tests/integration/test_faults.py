@@ -1,4 +1,4 @@
-"""A database that fails for real: each fault ends in the promised answer within the promised time."""
+"""Real faults of the database: each ends in the promised answer within the promised time."""
 
 import logging
 import socket
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from app.container import Container
+from app.containers.handshakes import Handshakes
 from app.entrypoints.routes import Routes
 from app.settings import Settings
 from tests.builders import a_connect_event, a_disconnect_event
@@ -33,22 +33,22 @@ STORES = ("dynamodb", "dynamodb-boto3")
 
 
 class App:
-    """The routes as the environment sets them up, with two attempts."""
+    """The routes, composed from the environment, with two attempts per store call."""
 
     def __init__(
-        self, store: str, endpoint: str, table: str = "Connections", read_timeout_ms: int = 5000
+        self, store: str, endpoint: str, table_name: str = "Connections", read_timeout_ms: int = 5000
     ) -> None:
         self.settings = Settings.from_environ(
             {
                 "STORE": store,
-                "CONNECTIONS_TABLE": table,
+                "CONNECTIONS_TABLE": table_name,
                 "AWS_REGION": REGION,
                 "AWS_ENDPOINT_URL_DYNAMODB": endpoint,
                 "STORE_READ_TIMEOUT_MS": str(read_timeout_ms),
                 "STORE_ATTEMPTS": "2",
             }
         )
-        container = Container(settings=self.settings)
+        container = Handshakes(settings=self.settings)
         self.routes = Routes(container.open_connection(), container.close_connection())
 
     def connect(self) -> int:
@@ -59,13 +59,13 @@ class App:
 
     @contextmanager
     def in_time(self) -> Iterator[None]:
-        """Fail where what happens inside takes longer than both attempts and the one pause between them."""
+        """Fail if the block takes longer than both attempts and the pause between them."""
         timeouts = self.settings.store_timeouts
         began = time.monotonic()
         yield
         took = timedelta(seconds=time.monotonic() - began)
         longest = timeouts.attempts * (timeouts.connect + timeouts.read) + timedelta(seconds=1)
-        assert took < longest + timedelta(seconds=1)  # for a machine that is busy
+        assert took < longest + timedelta(seconds=1)  # for a busy machine
 
 
 type MakeApp = Callable[..., App]
@@ -73,13 +73,13 @@ type MakeApp = Callable[..., App]
 
 @pytest.fixture(params=STORES)
 def an_app(request: pytest.FixtureRequest) -> MakeApp:
-    """Makes an App of each of the adapters, which fail alike."""
+    """Makes an App on each transport; they fail alike."""
     return partial(App, request.param)
 
 
 @contextmanager
 def silent_port() -> Iterator[str]:
-    """An endpoint that takes connections and never answers."""
+    """An endpoint that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0), backlog=8) as server:
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
@@ -95,18 +95,18 @@ def record(caplog: pytest.LogCaptureFixture) -> logging.LogRecord:
     return only
 
 
-def said(caplog: pytest.LogCaptureFixture) -> tuple[object, object, object]:
-    """The record's event, its reason, and what it says of the write."""
+def logged(caplog: pytest.LogCaptureFixture) -> tuple[object, object, object]:
+    """The record's event, reason and write."""
     facts = vars(record(caplog))
     return facts["event"], facts["reason"], facts["write"]
 
 
 def test_a_stopped_database_refuses_the_handshake(caplog: pytest.LogCaptureFixture) -> None:
-    with running_dynamodb_local() as endpoint:  # one for both adapters: it takes seconds to start
+    with running_dynamodb_local() as endpoint:  # one for both transports: it takes seconds to start
         client = a_client(endpoint)
-        table = create_table(client)
+        table_name = create_table(client)
         client.close()
-        apps = [App(store, endpoint, table) for store in STORES]
+        apps = [App(store, endpoint, table_name) for store in STORES]
         assert [app.connect() for app in apps] == [200, 200]
 
     for app in apps:
@@ -114,24 +114,24 @@ def test_a_stopped_database_refuses_the_handshake(caplog: pytest.LogCaptureFixtu
         with app.in_time():
             assert app.disconnect() == 503
 
-        event, reason, _ = said(caplog)
+        event, reason, _ = logged(caplog)
         assert event == "store.unavailable"
         assert reason in {"EndpointConnectionError", "ConnectionClosedError"}
 
 
-def test_a_database_that_is_not_there_refuses_the_handshake(
+def test_an_unreachable_database_refuses_the_handshake(
     an_app: MakeApp, caplog: pytest.LogCaptureFixture
 ) -> None:
     with silent_port() as endpoint:
-        app = an_app(endpoint)  # the port is closed again when the call comes
+        app = an_app(endpoint)  # the port is closed before the call
 
     with app.in_time():
         assert app.connect() == 503
 
-    assert said(caplog) == ("store.unavailable", "EndpointConnectionError", "none")
+    assert logged(caplog) == ("store.unavailable", "EndpointConnectionError", "none")
 
 
-def test_a_database_that_never_answers_leaves_the_write_unknown(
+def test_without_an_answer_the_outcome_of_the_write_is_unknown(
     an_app: MakeApp, caplog: pytest.LogCaptureFixture
 ) -> None:
     with silent_port() as endpoint:
@@ -139,7 +139,7 @@ def test_a_database_that_never_answers_leaves_the_write_unknown(
         with app.in_time():
             assert app.connect() == 503
 
-    assert said(caplog) == ("store.unavailable", "ReadTimeoutError", "unknown")
+    assert logged(caplog) == ("store.unavailable", "ReadTimeoutError", "unknown")
 
 
 @pytest.mark.parametrize(
@@ -169,10 +169,10 @@ def test_a_database_that_never_answers_leaves_the_write_unknown(
             id="revoked",
         ),
         pytest.param(saying(200, b"<html>hello</html>"), "NotDynamoDB", "unknown", 1, id="not DynamoDB"),
-        pytest.param(hanging_up, "ConnectionClosedError", "unknown", 2, id="hung up"),
+        pytest.param(hanging_up, "ConnectionClosedError", "unknown", 2, id="closed"),
     ],
 )
-def test_a_database_that_cannot_now_refuses_the_handshake(
+def test_a_database_that_fails_for_now_refuses_the_handshake(
     an_app: MakeApp, caplog: pytest.LogCaptureFixture, answer: Answer, reason: str, write: str, attempts: int
 ) -> None:
     with faulty_database(answer) as database:
@@ -180,21 +180,21 @@ def test_a_database_that_cannot_now_refuses_the_handshake(
         with app.in_time():
             assert app.connect() == 503
 
-    assert said(caplog) == ("store.unavailable", reason, write)
+    assert logged(caplog) == ("store.unavailable", reason, write)
     assert database.requests == attempts
 
 
-def test_a_refusal_after_an_unheard_attempt_does_not_make_the_write_known(
+def test_after_an_unanswered_attempt_a_refusal_leaves_the_outcome_unknown(
     an_app: MakeApp,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with faulty_database(hanging_up, refusing(400, "ThrottlingException")) as database:
         assert an_app(database.endpoint).connect() == 503
 
-    assert said(caplog) == ("store.unavailable", "ThrottlingException", "unknown")
+    assert logged(caplog) == ("store.unavailable", "ThrottlingException", "unknown")
 
 
-def test_what_one_call_left_unknown_is_not_said_of_the_next(
+def test_an_unknown_outcome_does_not_carry_over_to_the_next_call(
     an_app: MakeApp, caplog: pytest.LogCaptureFixture
 ) -> None:
     with faulty_database(hanging_up, hanging_up, refusing(400, "ExpiredTokenException")) as database:
@@ -203,19 +203,21 @@ def test_what_one_call_left_unknown_is_not_said_of_the_next(
         caplog.clear()
         assert app.connect() == 503
 
-    assert said(caplog) == ("store.unavailable", "ExpiredTokenException", "none")
+    assert logged(caplog) == ("store.unavailable", "ExpiredTokenException", "none")
 
 
-def test_a_disconnect_that_meets_a_fault_says_so(an_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_disconnect_that_meets_a_fault_is_answered_503_and_logged(
+    an_app: MakeApp, caplog: pytest.LogCaptureFixture
+) -> None:
     with faulty_database(refusing(400, "ThrottlingException")) as database:
         app = an_app(database.endpoint)
         with app.in_time():
             assert app.disconnect() == 503
 
-    assert said(caplog) == ("store.unavailable", "ThrottlingException", "none")
+    assert logged(caplog) == ("store.unavailable", "ThrottlingException", "none")
 
 
-def test_no_credentials_refuse_the_handshake(
+def test_missing_credentials_refuse_the_handshake(
     an_app: MakeApp, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
@@ -224,13 +226,13 @@ def test_no_credentials_refuse_the_handshake(
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
 
     assert an_app("http://127.0.0.1:9").connect() == 503
-    assert said(caplog) == ("store.unavailable", "NoCredentialsError", "none")
+    assert logged(caplog) == ("store.unavailable", "NoCredentialsError", "none")
 
 
 @pytest.mark.parametrize(
     "code", ["AccessDeniedException", "ResourceNotFoundException", "ValidationException"]
 )
-def test_a_deployment_that_is_wrong_is_a_bug_and_whole_in_the_log(
+def test_a_fault_of_the_deployment_is_a_bug_logged_with_its_traceback(
     an_app: MakeApp, caplog: pytest.LogCaptureFixture, code: str
 ) -> None:
     with faulty_database(refusing(400, code)) as database:
@@ -241,56 +243,56 @@ def test_a_deployment_that_is_wrong_is_a_bug_and_whole_in_the_log(
     assert database.requests == 1
 
 
-def test_a_write_whose_answer_was_lost_is_found_by_its_retry(
-    an_app: MakeApp, dynamodb_local: str, dynamodb: "DynamoDBClient", table: str
+def test_a_retry_after_a_lost_answer_finds_the_write(
+    an_app: MakeApp, dynamodb_local: str, dynamodb: "DynamoDBClient", table_name: str
 ) -> None:
     answers = losing_the_answer_of(dynamodb_local), forwarding_to(dynamodb_local)
     with faulty_database(*answers) as database:
-        assert an_app(database.endpoint, table).connect() == 200
+        assert an_app(database.endpoint, table_name).connect() == 200
 
     assert database.requests == 2
-    assert len(dynamodb.scan(TableName=table)["Items"]) == 1
+    assert len(dynamodb.scan(TableName=table_name)["Items"]) == 1
 
 
-def test_a_delete_whose_answer_was_lost_can_not_say_whether_there_was_a_row(
+def test_a_retry_after_a_lost_answer_does_not_know_whether_an_item_was_deleted(
     an_app: MakeApp,
     dynamodb_local: str,
     dynamodb: "DynamoDBClient",
-    table: str,
+    table_name: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    assert an_app(dynamodb_local, table).connect() == 200
+    assert an_app(dynamodb_local, table_name).connect() == 200
     caplog.clear()
     answers = losing_the_answer_of(dynamodb_local), forwarding_to(dynamodb_local)
     with faulty_database(*answers) as database:
-        assert an_app(database.endpoint, table).disconnect() == 200
+        assert an_app(database.endpoint, table_name).disconnect() == 200
 
     assert vars(record(caplog))["found"] == "unknown"
-    assert dynamodb.scan(TableName=table)["Items"] == []
+    assert dynamodb.scan(TableName=table_name)["Items"] == []
 
 
-def test_a_write_whose_answers_were_all_lost_is_there_and_told_as_unknown(
+def test_if_all_answers_are_lost_the_write_is_applied_and_logged_as_unknown(
     an_app: MakeApp,
     dynamodb_local: str,
     dynamodb: "DynamoDBClient",
-    table: str,
+    table_name: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with faulty_database(losing_the_answer_of(dynamodb_local), hanging_up) as database:
-        assert an_app(database.endpoint, table).connect() == 503
+        assert an_app(database.endpoint, table_name).connect() == 503
 
-    assert said(caplog) == ("store.unavailable", "ConnectionClosedError", "unknown")
-    assert len(dynamodb.scan(TableName=table)["Items"]) == 1
+    assert logged(caplog) == ("store.unavailable", "ConnectionClosedError", "unknown")
+    assert len(dynamodb.scan(TableName=table_name)["Items"]) == 1
 
 
-def test_after_a_refusal_by_the_store_the_row_is_not_there(
-    an_app: MakeApp, dynamodb_local: str, dynamodb: "DynamoDBClient", table: str
+def test_after_a_refusal_by_the_database_there_is_no_item(
+    an_app: MakeApp, dynamodb_local: str, dynamodb: "DynamoDBClient", table_name: str
 ) -> None:
     refusal = refusing(400, "ThrottlingException")
     with faulty_database(refusal, refusal, forwarding_to(dynamodb_local)) as database:
-        app = an_app(database.endpoint, table)
+        app = an_app(database.endpoint, table_name)
         assert app.connect() == 503
-        assert dynamodb.scan(TableName=table)["Items"] == []
+        assert dynamodb.scan(TableName=table_name)["Items"] == []
 
         assert app.connect() == 200
-        assert len(dynamodb.scan(TableName=table)["Items"]) == 1
+        assert len(dynamodb.scan(TableName=table_name)["Items"]) == 1

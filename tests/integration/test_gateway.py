@@ -1,4 +1,4 @@
-"""The gateway adapter: whom it asks, how, and what it makes of each answer, over real sockets."""
+"""The gateway adapter over real sockets: its requests, their endpoint, and the result of each answer."""
 
 import shlex
 import socket
@@ -21,12 +21,14 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
 
-from app.adapters.dynamodb import DynamoDBConnectionRegistry
+from app.adapters.dynamodb.sdk import SdkTransport
 from app.adapters.gateway import ManagementApiGateway
+from app.adapters.threads import SteadyRate, ThreadWorkers
+from app.domain.lifecycle import ProbeResult
 from app.domain.model import Connection, ConnectionId
-from app.domain.sweep import SweepConnections
-from app.domain.upkeep import Answer
-from tests.builders import NOON, FixedClock, a_connection
+from app.domain.sweep import Outcome, SweepConnections
+from tests.builders import NOON, a_connection
+from tests.fakes import FixedClock
 from tests.integration.management_api import (
     STAGE,
     ManagementApi,
@@ -39,6 +41,7 @@ from tests.integration.management_api import (
     saying,
 )
 from tests.peer import always_saying, peer, request_from
+from tests.stores import on_dynamodb
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -59,7 +62,7 @@ print(json.dumps({"Version": 1, "AccessKeyId": "a", "SecretAccessKey": "s", "Exp
 
 @pytest.fixture(autouse=True)
 def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """None of the proxies of whoever runs the tests."""
+    """Without the proxies of whoever runs the tests."""
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
@@ -85,51 +88,49 @@ def called(name: str = AWS_ID, **changes: Any) -> Connection:
     return a_connection(**{"id": ConnectionId(name)} | changes)
 
 
-def test_a_connection_that_the_gateway_knows_is_alive(gateway: ManagementApiGateway) -> None:
-    assert gateway.ask(called()) is Answer.ALIVE
+def test_a_connection_that_the_gateway_has_is_alive(gateway: ManagementApiGateway) -> None:
+    assert gateway.probe(called()) is ProbeResult.ALIVE
 
 
-def test_a_connection_that_the_gateway_ends_is_closed(
-    gateway: ManagementApiGateway, api: ManagementApi
-) -> None:
-    assert gateway.close(called()) is Answer.CLOSED
+def test_closing_a_connection_is_a_delete_request(gateway: ManagementApiGateway, api: ManagementApi) -> None:
+    assert gateway.close(called()) is ProbeResult.CLOSED
     assert [request.method for request in api.requests] == ["DELETE"]
 
 
 @pytest.mark.parametrize(
     ("say", "answer"),
     [
-        (refusing(410, "GoneException"), Answer.GONE),
-        (refusing(410), Answer.GONE),
-        (saying(410, b""), Answer.GONE),
-        (refusing(403, "ForbiddenException"), Answer.FORBIDDEN),
-        (refusing(401), Answer.FORBIDDEN),
-        (refusing(429, "LimitExceededException", Retry_After="30"), Answer.THROTTLED),
-        (refusing(404), Answer.FAILED),
-        (refusing(400, "BadRequestException"), Answer.FAILED),
-        (refusing(500, "InternalServerError"), Answer.FAILED),
-        (refusing(503, None, Retry_After="30"), Answer.FAILED),
-        (saying(599, b""), Answer.FAILED),
-        (saying(302, b"", Location="/elsewhere"), Answer.FAILED),
-        (saying(200, b"<html>Log in to the network", Content_Type="text/html"), Answer.ALIVE),
+        (refusing(410, "GoneException"), ProbeResult.GONE),
+        (refusing(410), ProbeResult.GONE),
+        (saying(410, b""), ProbeResult.GONE),
+        (refusing(403, "ForbiddenException"), ProbeResult.FORBIDDEN),
+        (refusing(401), ProbeResult.FORBIDDEN),
+        (refusing(429, "LimitExceededException", Retry_After="30"), ProbeResult.THROTTLED),
+        (refusing(404), ProbeResult.FAILED),
+        (refusing(400, "BadRequestException"), ProbeResult.FAILED),
+        (refusing(500, "InternalServerError"), ProbeResult.FAILED),
+        (refusing(503, None, Retry_After="30"), ProbeResult.FAILED),
+        (saying(599, b""), ProbeResult.FAILED),
+        (saying(302, b"", Location="/elsewhere"), ProbeResult.FAILED),
+        (saying(200, b"<html>Log in to the network", Content_Type="text/html"), ProbeResult.ALIVE),
     ],
 )
-def test_an_answer_is_judged_by_its_status_alone_and_not_asked_for_again(
-    gateway: ManagementApiGateway, api: ManagementApi, say: Say, answer: Answer
+def test_the_status_alone_decides_the_result_and_there_is_no_second_request(
+    gateway: ManagementApiGateway, api: ManagementApi, say: Say, answer: ProbeResult
 ) -> None:
     api.says[AWS_ID] = say
 
-    assert gateway.ask(called()) is answer
+    assert gateway.probe(called()) is answer
     assert len(api.requests) == 1
 
 
 @pytest.mark.parametrize("say", [hanging_up, breaking_off])
-def test_an_answer_that_breaks_off_is_asked_for_once_more(
+def test_a_request_is_repeated_once_if_its_answer_breaks_off(
     gateway: ManagementApiGateway, api: ManagementApi, say: Say
 ) -> None:
     api.says[AWS_ID] = say
 
-    assert gateway.ask(called()) is Answer.FAILED
+    assert gateway.probe(called()) is ProbeResult.FAILED
     assert len(api.requests) == 2
 
 
@@ -142,23 +143,23 @@ def test_a_connection_that_was_kept_and_has_ended_since_costs_no_answer() -> Non
     with peer(answer_once, always_saying(GONE)) as other:
         gateway = a_gateway(endpoint=f"http://{other.host}:{other.port}")
 
-        answers = [gateway.ask(called()) for _ in range(3)]
+        answers = [gateway.probe(called()) for _ in range(3)]
 
-    assert answers == [Answer.GONE] * 3
+    assert answers == [ProbeResult.GONE] * 3
     assert other.connections == 2
 
 
 @pytest.mark.parametrize(
     ("say", "answer"),
     [
-        (refusing(410), Answer.GONE),
-        (refusing(403), Answer.FORBIDDEN),
-        (refusing(429), Answer.THROTTLED),
-        (refusing(500), Answer.FAILED),
+        (refusing(410), ProbeResult.GONE),
+        (refusing(403), ProbeResult.FORBIDDEN),
+        (refusing(429), ProbeResult.THROTTLED),
+        (refusing(500), ProbeResult.FAILED),
     ],
 )
 def test_a_close_that_is_refused_says_why(
-    gateway: ManagementApiGateway, api: ManagementApi, say: Say, answer: Answer
+    gateway: ManagementApiGateway, api: ManagementApi, say: Say, answer: ProbeResult
 ) -> None:
     api.says[AWS_ID] = say
 
@@ -170,12 +171,12 @@ def test_a_gateway_that_says_nothing_in_time_has_failed(api: ManagementApi) -> N
     gateway = a_gateway(endpoint=api.endpoint, read_timeout=timedelta(milliseconds=300))
     began = time.monotonic()
 
-    assert gateway.ask(called()) is Answer.FAILED
+    assert gateway.probe(called()) is ProbeResult.FAILED
     assert time.monotonic() - began < 5  # the time-out to connect, which is 10 s, is no part of it
 
 
 def test_where_nobody_listens_it_has_failed() -> None:
-    assert a_gateway(endpoint="http://127.0.0.1:9").ask(called()) is Answer.FAILED
+    assert a_gateway(endpoint="http://127.0.0.1:9").probe(called()) is ProbeResult.FAILED
 
 
 @pytest.mark.parametrize("name", [AWS_ID, "a/b+c?d#e%20 é", "~._-"])
@@ -191,7 +192,7 @@ def test_the_request_is_the_sdks_own_to_the_byte(
     sdk.get_connection(ConnectionId=name)
     sdk.close()
 
-    gateway.ask(called(name))
+    gateway.probe(called(name))
 
     theirs, ours = api.requests
     assert (ours.method, ours.path) == (theirs.method, theirs.path)
@@ -203,68 +204,70 @@ def test_the_request_is_the_sdks_own_to_the_byte(
 def test_a_session_token_goes_with_the_request(api: ManagementApi, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SESSION_TOKEN", "token")
 
-    a_gateway(endpoint=api.endpoint).ask(called())
+    a_gateway(endpoint=api.endpoint).probe(called())
 
     assert api.requests[0].headers["X-Amz-Security-Token"] == "token"
 
 
-def test_an_endpoint_that_is_given_is_asked_as_it_is_about_every_connection(
+def test_a_configured_endpoint_is_used_for_every_connection(
     gateway: ManagementApiGateway, api: ManagementApi
 ) -> None:
     for connection in (called(), called(api_id=None, domain_name=None, stage=None)):
-        assert gateway.ask(connection) is Answer.ALIVE
+        assert gateway.probe(connection) is ProbeResult.ALIVE
 
     assert {request.path for request in api.requests} == {f"{STAGE}/@connections/JKJcXeXAmPl3AbC%3D"}
 
 
-def test_a_slash_at_the_end_of_the_endpoint_changes_nothing(api: ManagementApi) -> None:
-    a_gateway(endpoint=f"{api.endpoint}/").ask(called())
+def test_a_trailing_slash_of_the_endpoint_is_ignored(api: ManagementApi) -> None:
+    a_gateway(endpoint=f"{api.endpoint}/").probe(called())
 
     assert api.requests[0].path == f"{STAGE}/@connections/JKJcXeXAmPl3AbC%3D"
 
 
-def test_a_sweep_of_a_table_leaves_whoever_is_connected(
-    gateway: ManagementApiGateway, api: ManagementApi, dynamodb: "DynamoDBClient", table: str
+def test_a_sweep_keeps_every_connection_that_is_open(
+    gateway: ManagementApiGateway, api: ManagementApi, dynamodb: "DynamoDBClient", table_name: str
 ) -> None:
-    registry = DynamoDBConnectionRegistry(dynamodb, table)
+    table = on_dynamodb(SdkTransport(dynamodb), table_name)
     for name in ("here", "gone", "replaced", "forbidden"):
-        registry.add(called(name))
+        table.add(called(name))
     newer = called("replaced", connected_at=NOON + timedelta(seconds=1))
     api.says |= {"gone": refusing(410), "forbidden": refusing(403)}
 
     def gone_and_replaced(request: BaseHTTPRequestHandler) -> None:
-        registry.add(newer)
+        table.add(newer)
         refusing(410)(request)
 
     api.says["replaced"] = gone_and_replaced
-    sweep = SweepConnections(
-        registry, gateway, FixedClock(NOON + timedelta(minutes=10)), GRACE, concurrency=4, pace=lambda: None
-    )
+    clock = FixedClock(NOON + timedelta(minutes=10))
+    sweep = SweepConnections(table, gateway, clock, SteadyRate(10**9), ThreadWorkers(4), GRACE)
 
     report = sweep(segment=0, of=1, until=NOON + timedelta(hours=1))
 
-    assert {it.id for it in registry.segment(0, 1) if isinstance(it, Connection)} == {
+    assert {it.id for it in table.scan(0, 1) if isinstance(it, Connection)} == {
         "here",
         "replaced",
         "forbidden",
     }
-    assert registry.get(newer.id) == newer
-    assert (report.alive, report.gone, report.forbidden, report.changed_meanwhile) == (1, 1, 1, 1)
+    assert table.get(newer.id) == newer
+    assert report.outcomes == {
+        Outcome.ALIVE: 1,
+        Outcome.GONE: 1,
+        Outcome.FORBIDDEN: 1,
+        Outcome.CHANGED_MEANWHILE: 1,
+    }
 
 
-def test_many_threads_ask_over_connections_that_are_kept(
-    gateway: ManagementApiGateway, api: ManagementApi
-) -> None:
+def test_many_threads_share_kept_connections(gateway: ManagementApiGateway, api: ManagementApi) -> None:
     api.says["c-7"] = refusing(410)
     connections = [called(f"c-{number}") for number in range(200)]
 
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(gateway.ask, connections))
+        answers = list(pool.map(gateway.probe, connections))
 
-    assert answers == [Answer.GONE if it.id == "c-7" else Answer.ALIVE for it in connections]
+    assert answers == [ProbeResult.GONE if it.id == "c-7" else ProbeResult.ALIVE for it in connections]
 
 
-def test_without_credentials_nobody_is_asked(
+def test_without_credentials_no_request_is_sent(
     api: ManagementApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
@@ -272,11 +275,11 @@ def test_without_credentials_nobody_is_asked(
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "BOTO_CONFIG"):
         monkeypatch.setenv(name, str(tmp_path / "none"))
 
-    assert a_gateway(endpoint=api.endpoint).ask(called()) is Answer.FORBIDDEN
+    assert a_gateway(endpoint=api.endpoint).probe(called()) is ProbeResult.FORBIDDEN
     assert api.requests == []
 
 
-def test_credentials_that_ran_out_and_are_not_renewed_are_as_good_as_none(
+def test_expired_credentials_that_are_not_renewed_count_as_none(
     api: ManagementApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     once = tmp_path / "once.py"
@@ -289,17 +292,17 @@ def test_credentials_that_ran_out_and_are_not_renewed_are_as_good_as_none(
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
 
-    assert a_gateway(endpoint=api.endpoint).ask(called()) is Answer.FORBIDDEN
+    assert a_gateway(endpoint=api.endpoint).probe(called()) is ProbeResult.FORBIDDEN
     assert api.requests == []
 
 
 class Aws:
-    """All of AWS's hosts, behind a proxy on loopback: which one was asked, and how."""
+    """All of AWS's hosts, behind a proxy on loopback; it records the requests."""
 
     def __init__(self, authority: trustme.CA) -> None:
         self._authority = authority
         self.proxy_authorization: list[str] = []
-        self.asked: list[tuple[str, str, str]] = []
+        self.requests: list[tuple[str, str, str]] = []
         """Host, path, and the scope of the signature."""
 
     def talk(self, connection: socket.socket) -> None:
@@ -317,7 +320,7 @@ class Aws:
         with tls.wrap_socket(connection, server_side=True) as ready:
             request = request_from(ready).decode()
             scope = request.partition("Credential=local/")[2].partition(",")[0]
-            self.asked.append((host, request.split()[1], scope))
+            self.requests.append((host, request.split()[1], scope))
             ready.sendall(GONE)
 
 
@@ -338,7 +341,7 @@ def aws(authority: trustme.CA, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("row", "ours", "host", "region"),
+    ("changes", "ours", "host", "region"),
     [
         ({"domain_name": OWN_DOMAIN}, "us-east-1", OWN_DOMAIN, REGION),
         (
@@ -363,18 +366,18 @@ def aws(authority: trustme.CA, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         ({"domain_name": "abc.execute-api.eu-central-1.amazonaws.com.cn"}, REGION, OWN_DOMAIN, REGION),
     ],
 )
-def test_a_connection_is_asked_about_at_its_own_api(
-    aws: Aws, row: dict[str, Any], ours: str, host: str, region: str
+def test_a_request_goes_to_the_connections_own_api(
+    aws: Aws, changes: dict[str, Any], ours: str, host: str, region: str
 ) -> None:
-    answer = a_gateway(region=ours).ask(called(**{"region": "ap-northeast-2"} | row))
+    answer = a_gateway(region=ours).probe(called(**{"region": "ap-northeast-2"} | changes))
 
-    assert answer is Answer.GONE
-    ((asked, path, scope),) = aws.asked
+    assert answer is ProbeResult.GONE
+    ((asked, path, scope),) = aws.requests
     assert (asked, path) == (host, "/prod/@connections/JKJcXeXAmPl3AbC%3D")
     assert scope.split("/")[1:] == [region, "execute-api", "aws4_request"]
 
 
-def test_connections_of_two_apis_are_asked_about_each_at_its_own(
+def test_each_of_two_apis_gets_the_requests_about_its_connections(
     aws: Aws, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = f"zyx.execute-api.{REGION}.amazonaws.com"
@@ -382,20 +385,20 @@ def test_connections_of_two_apis_are_asked_about_each_at_its_own(
         monkeypatch.setenv("HTTPS_PROXY", f"http://{proxy.host}:{proxy.port}")
         gateway = a_gateway()
 
-        gateway.ask(called(domain_name=OWN_DOMAIN))
-        gateway.ask(called(domain_name=other))
+        gateway.probe(called(domain_name=OWN_DOMAIN))
+        gateway.probe(called(domain_name=other))
 
-    assert [host for host, _, _ in aws.asked] == [OWN_DOMAIN, other]
+    assert [host for host, _, _ in aws.requests] == [OWN_DOMAIN, other]
 
 
-def test_a_proxy_is_told_who_asks(aws: Aws) -> None:
-    a_gateway().ask(called())
+def test_the_proxy_gets_its_credentials(aws: Aws) -> None:
+    a_gateway().probe(called())
 
     assert aws.proxy_authorization == ["Proxy-Authorization: Basic dXNlcjpwYXNzd29yZA=="]
 
 
 @pytest.mark.parametrize(
-    "row",
+    "changes",
     [
         {"stage": None},
         {"stage": "prod/../admin"},
@@ -403,56 +406,54 @@ def test_a_proxy_is_told_who_asks(aws: Aws) -> None:
         {"domain_name": "ws.example.com", "api_id": "evil.example/"},
     ],
 )
-def test_a_row_that_does_not_tell_where_to_ask_is_asked_about_nowhere(aws: Aws, row: dict[str, Any]) -> None:
-    assert a_gateway().ask(called(**row)) is Answer.FAILED
-    assert aws.asked == []
+def test_an_item_that_does_not_name_its_api_causes_no_request(aws: Aws, changes: dict[str, Any]) -> None:
+    assert a_gateway().probe(called(**changes)) is ProbeResult.FAILED
+    assert aws.requests == []
 
 
-def test_a_host_that_nobody_vouches_for_is_told_nothing(
+def test_a_host_with_an_untrusted_certificate_gets_no_request(
     aws: Aws, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     other = tmp_path / "other.pem"
     trustme.CA().cert_pem.write_to_path(other)
     monkeypatch.setenv("AWS_CA_BUNDLE", str(other))
 
-    assert a_gateway().ask(called()) is Answer.FAILED
-    assert aws.asked == []
+    assert a_gateway().probe(called()) is ProbeResult.FAILED
+    assert aws.requests == []
 
 
-def test_without_a_bundle_of_ones_own_the_sdks_is_trusted(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sdks_bundle_is_trusted_by_default(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_CA_BUNDLE")
 
-    assert a_gateway().ask(called()) is Answer.FAILED
-    assert aws.asked == []
+    assert a_gateway().probe(called()) is ProbeResult.FAILED
+    assert aws.requests == []
 
 
-def test_a_name_that_the_environment_excepts_goes_past_its_proxy(
-    aws: Aws, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_proxy_is_respected(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "localhost")
 
     with peer(aws.serve) as host:
-        answer = a_gateway(endpoint=f"https://localhost:{host.port}/prod").ask(called())
+        answer = a_gateway(endpoint=f"https://localhost:{host.port}/prod").probe(called())
 
-    assert answer is Answer.GONE
+    assert answer is ProbeResult.GONE
     assert aws.proxy_authorization == []
 
 
-def test_an_endpoint_without_tls_is_near_and_needs_no_proxy(
+def test_an_endpoint_without_tls_is_called_without_a_proxy(
     gateway: ManagementApiGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
 
-    assert gateway.ask(called()) is Answer.ALIVE
+    assert gateway.probe(called()) is ProbeResult.ALIVE
 
 
-def test_what_is_no_http_has_failed() -> None:
+def test_an_answer_that_is_not_http_is_a_failure() -> None:
     with peer(always_saying(b"SSH-2.0-OpenSSH_9.9\r\n\r\n")) as other:
-        assert a_gateway(endpoint=f"http://{other.host}:{other.port}").ask(called()) is Answer.FAILED
+        assert a_gateway(endpoint=f"http://{other.host}:{other.port}").probe(called()) is ProbeResult.FAILED
 
 
 def _signature(request: Request, endpoint: str) -> str:
-    """The signature of what came over the wire, by the SDK's signer."""
+    """The SDK's signature of the request that came."""
     host = urlsplit(endpoint).netloc
     signer = SigV4Auth(Credentials("local", "local"), "execute-api", REGION)
     signed = AWSRequest(request.method, f"http://{host}{request.path}")

@@ -1,4 +1,4 @@
-"""A server that listens on every interface is reached by loopback alone, and ends with whoever started it."""
+"""A confined server is reachable on one loopback address only, and ends with its parent process."""
 
 import os
 import socket
@@ -29,14 +29,14 @@ def confined_server(port: int) -> Iterator["subprocess.Popen[bytes]"]:
         try:
             eventually(lambda: bool(answer(("127.0.0.1", port))) or process.poll() is not None)
             if process.poll() == loopback.NO_NAMESPACE:
-                leave_out("no network namespace can be had here")
+                leave_out("no network namespace can be created here")
             yield process
         finally:
             process.terminate()
 
 
 def answer(address: tuple[str, int]) -> bytes:
-    """What the server says: its process id; nothing where no server answers."""
+    """Return the server's answer, its process id; empty if no server answers."""
     try:
         with socket.create_connection(address, timeout=10) as client:
             return client.recv(100)
@@ -44,7 +44,7 @@ def answer(address: tuple[str, int]) -> bytes:
         return b""
 
 
-def test_only_the_one_loopback_address_reaches_it() -> None:
+def test_a_confined_server_is_reachable_on_one_loopback_address_only() -> None:
     port = free_port()
 
     with confined_server(port):
@@ -54,7 +54,7 @@ def test_only_the_one_loopback_address_reaches_it() -> None:
 
 
 @pytest.mark.parametrize("how", ["terminate", "close its standard input"])
-def test_it_ends_with_whoever_started_it(how: str) -> None:
+def test_a_confined_server_ends_with_its_parent(how: str) -> None:
     port = free_port()
 
     with confined_server(port) as process:

@@ -1,15 +1,16 @@
-"""The specification to the letter: full-size events in, rows and answers out, on the real adapter."""
+"""The specification to the letter: full-size events in, items and answers out, on the real adapter."""
 
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from app.container import Container
+from app.containers.handshakes import Handshakes
 from app.entrypoints.routes import Routes
 from app.settings import Settings
-from tests.builders import NOON_MS, Event, FixedClock, a_connect_event, a_disconnect_event, an_event
+from tests.builders import NOON_MS, Event, a_connect_event, a_disconnect_event, an_event
 from tests.dynamodb_local import REGION
+from tests.fakes import FixedClock
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -22,26 +23,26 @@ DISCONNECTED = {"statusCode": 200, "body": "disconnected"}
 
 
 class App:
-    """The routes against the shared DynamoDB Local, at noon, and a look behind their back."""
+    """The routes on DynamoDB Local, at noon, and direct access to their table."""
 
-    def __init__(self, endpoint: str, client: "DynamoDBClient", table: str) -> None:
+    def __init__(self, endpoint: str, client: "DynamoDBClient", table_name: str) -> None:
         self._endpoint = endpoint
         self._client = client
-        self._table = table
+        self._table = table_name
 
     def routes(self, **environ: str) -> Routes:
-        container = Container(settings=self._settings(environ), clock=FixedClock())
+        container = Handshakes(settings=self._settings(environ), clock=FixedClock())
         return Routes(container.open_connection(), container.close_connection())
 
-    def routes_by_the_real_clock(self) -> Routes:
-        container = Container(settings=self._settings({}))
+    def routes_with_the_real_clock(self) -> Routes:
+        container = Handshakes(settings=self._settings({}))
         return Routes(container.open_connection(), container.close_connection())
 
-    def rows(self) -> "list[dict[str, AttributeValueTypeDef]]":
+    def items(self) -> "list[dict[str, AttributeValueTypeDef]]":
         return self._client.scan(TableName=self._table, ConsistentRead=True)["Items"]
 
-    def put(self, row: "dict[str, AttributeValueTypeDef]") -> None:
-        self._client.put_item(TableName=self._table, Item=row)
+    def put(self, item: "dict[str, AttributeValueTypeDef]") -> None:
+        self._client.put_item(TableName=self._table, Item=item)
 
     def _settings(self, environ: dict[str, str]) -> Settings:
         least = {
@@ -53,15 +54,15 @@ class App:
 
 
 @pytest.fixture
-def app(dynamodb_local: str, dynamodb: "DynamoDBClient", table: str) -> App:
-    return App(dynamodb_local, dynamodb, table)
+def app(dynamodb_local: str, dynamodb: "DynamoDBClient", table_name: str) -> App:
+    return App(dynamodb_local, dynamodb, table_name)
 
 
-def test_a_browsers_connection_is_one_row_with_everything_that_is_known(app: App) -> None:
+def test_a_browsers_connection_is_one_item_with_all_that_is_known(app: App) -> None:
     event = an_event("connect_browser")
 
     assert app.routes().connect(event, None) == CONNECTED
-    assert app.rows() == [
+    assert app.items() == [
         {
             "connectionId": {"S": "JKJaXeXAmPl3AbC="},
             "createdAt": {"N": str(NOON_MS)},
@@ -82,20 +83,20 @@ def test_a_browsers_connection_is_one_row_with_everything_that_is_known(app: App
     ]
 
 
-def test_an_authorized_agents_row_names_its_principal(app: App) -> None:
+def test_an_authorized_agents_item_names_its_principal(app: App) -> None:
     app.routes().connect(an_event("connect_agent_api_key_authorizer"), None)
 
-    (row,) = app.rows()
-    assert row["principalId"] == {"S": "user-42"}
-    assert row["clientId"] == {"S": "agent-12"}
-    assert "userAgent" not in row
+    (item,) = app.items()
+    assert item["principalId"] == {"S": "user-42"}
+    assert item["clientId"] == {"S": "agent-12"}
+    assert "userAgent" not in item
 
 
-def test_what_nobody_told_has_its_default_or_is_left_out(app: App) -> None:
+def test_an_unknown_attribute_has_its_default_or_is_left_out(app: App) -> None:
     event: Event = {"requestContext": {"connectionId": "c-1", "routeKey": "$connect"}}
 
     assert app.routes().connect(event, None) == CONNECTED
-    assert app.rows() == [
+    assert app.items() == [
         {
             "connectionId": {"S": "c-1"},
             "createdAt": {"N": str(NOON_MS)},
@@ -108,68 +109,68 @@ def test_what_nobody_told_has_its_default_or_is_left_out(app: App) -> None:
     ]
 
 
-def test_the_times_are_epoch_milliseconds_and_epoch_seconds_of_now(app: App) -> None:
+def test_created_at_is_in_epoch_milliseconds_and_ttl_in_epoch_seconds(app: App) -> None:
     before = time.time()
-    app.routes_by_the_real_clock().connect(a_connect_event(), None)
+    app.routes_with_the_real_clock().connect(a_connect_event(), None)
     after = time.time()
 
-    (row,) = app.rows()
-    created_at, ttl = int(row["createdAt"]["N"]), int(row["ttl"]["N"])
+    (item,) = app.items()
+    created_at, ttl = int(item["createdAt"]["N"]), int(item["ttl"]["N"])
     assert int(before * 1000) <= created_at <= after * 1000
     assert ttl == created_at // 1000 + 24 * 3600
 
 
-def test_ttl_hours_says_how_long_a_row_lasts(app: App) -> None:
+def test_ttl_hours_sets_the_lifetime_of_an_item(app: App) -> None:
     app.routes(TTL_HOURS="2").connect(a_connect_event(), None)
 
-    assert app.rows()[0]["ttl"] == {"N": str(NOON_MS // 1000 + 2 * 3600)}
+    assert app.items()[0]["ttl"] == {"N": str(NOON_MS // 1000 + 2 * 3600)}
 
 
-def test_the_allowed_parameters_are_kept_in_a_map(app: App) -> None:
+def test_the_listed_parameters_are_kept_in_a_map(app: App) -> None:
     event = a_connect_event(clientId="d", appVersion="2.7", token="secret", fingerprint="")
 
     app.routes(CLIENT_ATTRIBUTES="fingerprint,appVersion").connect(event, None)
 
-    assert app.rows()[0]["attributes"] == {"M": {"appVersion": {"S": "2.7"}}}
+    assert app.items()[0]["attributes"] == {"M": {"appVersion": {"S": "2.7"}}}
 
 
-def test_behind_a_trusted_proxy_the_row_has_the_clients_own_address(app: App) -> None:
+def test_behind_a_trusted_proxy_the_item_has_the_clients_own_address(app: App) -> None:
     event = an_event("connect_behind_proxy_custom_domain")
 
     app.routes(TRUSTED_PROXIES="198.51.100.0/24").connect(event, None)
 
-    assert app.rows()[0]["sourceIp"] == {"S": "203.0.113.77"}
+    assert app.items()[0]["sourceIp"] == {"S": "203.0.113.77"}
 
 
-def test_a_disconnect_removes_its_row_and_no_other(app: App) -> None:
+def test_a_disconnect_deletes_its_item_and_no_other(app: App) -> None:
     routes = app.routes()
     routes.connect(a_connect_event("c-1"), None)
     routes.connect(a_connect_event("c-2"), None)
 
     assert routes.disconnect(a_disconnect_event("c-1"), None) == DISCONNECTED
-    assert [row["connectionId"] for row in app.rows()] == [{"S": "c-2"}]
+    assert [item["connectionId"] for item in app.items()] == [{"S": "c-2"}]
 
 
-def test_a_disconnect_of_an_unknown_connection_is_answered_alike(app: App) -> None:
+def test_a_disconnect_of_an_unknown_connection_has_the_same_answer(app: App) -> None:
     assert app.routes().disconnect(a_disconnect_event("c-9"), None) == DISCONNECTED
 
 
-def test_a_retried_connect_keeps_the_first_row(app: App) -> None:
+def test_a_repeated_connect_keeps_the_first_item(app: App) -> None:
     routes = app.routes()
     routes.connect(a_connect_event("c-1", clientId="first"), None)
 
     assert routes.connect(a_connect_event("c-1", clientId="second"), None) == CONNECTED
-    assert [row["clientId"] for row in app.rows()] == [{"S": "first"}]
+    assert [item["clientId"] for item in app.items()] == [{"S": "first"}]
 
 
-def test_a_refused_handshake_leaves_no_row(app: App) -> None:
+def test_a_refused_handshake_writes_no_item(app: App) -> None:
     answer = app.routes().connect(a_connect_event(region="Seoul"), None)
 
     assert answer == {"statusCode": 400, "body": "region must be empty or the name of an AWS region."}
-    assert app.rows() == []
+    assert app.items() == []
 
 
-def test_a_row_that_the_plain_function_wrote_is_closed_like_any_other(app: App) -> None:
+def test_an_item_with_only_the_specified_attributes_is_deleted_like_any_other(app: App) -> None:
     app.put(
         {
             "connectionId": {"S": "c-1"},
@@ -183,13 +184,13 @@ def test_a_row_that_the_plain_function_wrote_is_closed_like_any_other(app: App) 
     )
 
     assert app.routes().disconnect(a_disconnect_event("c-1"), None) == DISCONNECTED
-    assert app.rows() == []
+    assert app.items() == []
 
 
 @pytest.mark.parametrize(
-    "rest",
+    "attributes",
     [
-        pytest.param({}, id="a key alone"),
+        pytest.param({}, id="only a key"),
         pytest.param({"ttl": {"N": "1795251600000"}}, id="a ttl in milliseconds"),
         pytest.param({"ttl": {"L": []}}, id="a ttl as a list"),
         pytest.param({"createdAt": {"S": "2026-11-21"}}, id="a date as text"),
@@ -199,10 +200,10 @@ def test_a_row_that_the_plain_function_wrote_is_closed_like_any_other(app: App) 
         pytest.param({"attributes": {"M": {"appVersion": {"N": "2.7"}}}}, id="an attribute as a number"),
     ],
 )
-def test_a_row_that_somebody_wrote_by_hand_is_closed_like_any_other(
-    app: App, rest: "dict[str, AttributeValueTypeDef]"
+def test_an_item_written_by_hand_is_deleted_like_any_other(
+    app: App, attributes: "dict[str, AttributeValueTypeDef]"
 ) -> None:
-    app.put({"connectionId": {"S": "c-1"}, **rest})
+    app.put({"connectionId": {"S": "c-1"}, **attributes})
 
     assert app.routes().disconnect(a_disconnect_event("c-1"), None) == DISCONNECTED
-    assert app.rows() == []
+    assert app.items() == []

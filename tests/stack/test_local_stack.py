@@ -1,4 +1,4 @@
-"""The template on a local AWS, with real WebSocket clients; and the commands that show it."""
+"""The template on a local AWS with real WebSocket clients, and the commands that start it."""
 
 import json
 import os
@@ -21,11 +21,12 @@ from urllib.parse import urlsplit
 import pytest
 from websockets.exceptions import InvalidStatus
 
+from app.domain.model import Connection
 from infra.clients import client_process, drop, open_client
 from infra.deploy import GRACE
 from infra.local import local_stack
 from infra.process import find_uv
-from infra.stack import LocalStack, Record, Row
+from infra.stack import LocalStack, Record
 from tests import loopback
 from tests.deadline import eventually
 from tests.environment import USERS
@@ -44,53 +45,55 @@ def stack() -> Iterator[LocalStack]:
 
 @pytest.fixture(autouse=True)
 def nobody_is_connected(request: pytest.FixtureRequest) -> None:
-    """Each test starts from an empty list, whatever the one before left on its way out."""
+    """Each test begins once the connections of the one before are gone."""
     if "stack" in request.fixturenames:
         stack: LocalStack = request.getfixturevalue("stack")
-        eventually(lambda: stack.rows() == [])
+        eventually(lambda: stack.connections() == [])
 
 
 def test_a_client_is_in_the_table_before_its_handshake_is_answered(stack: LocalStack) -> None:
     with open_client(stack.websocket_url, QUERY):
-        rows = stack.rows()
+        connections = stack.connections()
 
-    assert [_told(row) for row in rows] == [("dashboard-7", "123456789012", "ap-northeast-2", "127.0.0.1")]
+    assert [_client_of(it) for it in connections] == [
+        ("dashboard-7", "123456789012", "ap-northeast-2", "127.0.0.1")
+    ]
 
 
-def test_so_is_each_of_many_that_come_at_once(stack: LocalStack) -> None:
+def test_many_clients_that_connect_at_once_are_in_the_table_too(stack: LocalStack) -> None:
     names = [f"agent-{number}" for number in range(20)]
 
     with ExitStack() as clients, ThreadPoolExecutor(len(names)) as pool:
 
-        def comes(name: str) -> bool:
+        def is_in_the_table(name: str) -> bool:
             clients.enter_context(open_client(stack.websocket_url, {"clientId": name}))
-            return name in {row.client_id for row in stack.rows()}
+            return name in {it.client_id for it in stack.connections()}
 
-        was_there = list(pool.map(comes, names))
-        rows = stack.rows()
+        found = list(pool.map(is_in_the_table, names))
+        connections = stack.connections()
 
-    assert all(was_there)
-    assert sorted(row.client_id for row in rows) == sorted(names)
-    assert len({row.connection_id for row in rows}) == len(names)
+    assert all(found)
+    assert sorted(it.client_id for it in connections) == sorted(names)
+    assert len({it.id for it in connections}) == len(names)
 
 
-def test_a_client_that_says_nothing_of_itself_has_the_defaults(stack: LocalStack) -> None:
+def test_a_client_without_parameters_has_the_defaults(stack: LocalStack) -> None:
     with open_client(stack.websocket_url, {}):
-        rows = stack.rows()
+        connections = stack.connections()
 
-    assert [_told(row) for row in rows] == [("unknown", "", "", "127.0.0.1")]
+    assert [_client_of(it) for it in connections] == [("unknown", "", "", "127.0.0.1")]
 
 
-def test_a_client_that_leaves_is_gone_from_the_table_and_the_log_says_who_it_was(stack: LocalStack) -> None:
+def test_a_disconnect_deletes_the_item_and_the_log_says_who_it_was(stack: LocalStack) -> None:
     with open_client(stack.websocket_url, QUERY):
-        [row] = stack.rows()
+        [connection] = stack.connections()
 
     def records() -> list[Record]:
-        return [it for it in stack.records("connection.closed") if it["connectionId"] == row.connection_id]
+        return [it for it in stack.records("connection.closed") if it["connectionId"] == connection.id]
 
-    eventually(lambda: len(records()) == 1)  # it comes after the row is gone
+    eventually(lambda: len(records()) == 1)  # written after the delete
     [record] = records()
-    assert stack.rows() == []
+    assert stack.connections() == []
     assert record["clientId"] == "dashboard-7"
     assert record["account"] == "123456789012"
     assert record["region"] == "ap-northeast-2"
@@ -98,15 +101,15 @@ def test_a_client_that_leaves_is_gone_from_the_table_and_the_log_says_who_it_was
     assert record["found"] is True
 
 
-def test_a_client_whose_tcp_connection_is_dropped_is_gone_from_the_table_too(stack: LocalStack) -> None:
+def test_a_reset_tcp_connection_is_a_disconnect_too(stack: LocalStack) -> None:
     with open_client(stack.websocket_url, {"clientId": "stays"}):
         with open_client(stack.websocket_url, QUERY) as client:
             drop(client)
 
-        eventually(lambda: [row.client_id for row in stack.rows()] == ["stays"])
+        eventually(lambda: [it.client_id for it in stack.connections()] == ["stays"])
 
 
-def test_a_bad_handshake_is_refused_and_leaves_no_row(stack: LocalStack) -> None:
+def test_an_invalid_handshake_is_refused_and_leaves_no_item(stack: LocalStack) -> None:
     with (
         pytest.raises(InvalidStatus) as refusal,
         open_client(stack.websocket_url, QUERY | {"region": "nowhere"}),
@@ -115,26 +118,26 @@ def test_a_bad_handshake_is_refused_and_leaves_no_row(stack: LocalStack) -> None
 
     assert refusal.value.response.status_code == HTTPStatus.FORBIDDEN  # MiniStack's, whatever the function's
     assert stack.records("handshake.rejected")[-1]["field"] == "region"
-    assert stack.rows() == []
+    assert stack.connections() == []
 
 
-def test_a_client_whose_process_is_killed_is_gone_after_a_sweep_and_a_live_one_never_is(
+def test_a_sweep_removes_a_client_whose_process_was_killed_and_keeps_a_live_one(
     stack: LocalStack,
 ) -> None:
     with (
         open_client(stack.websocket_url, {"clientId": "lives"}),
         client_process(stack.websocket_url, {"clientId": "dies"}) as process,
     ):
-        [lives, dies] = stack.rows()
+        [lives, dies] = stack.connections()
         with stack.gateway.losing_disconnects():
             process.kill()
-            eventually(lambda: not stack.gateway.holds(dies.connection_id))
-            was_there = stack.rows()
-            reports = _swept_until(lambda _: stack.rows() == [lives], stack)
+            eventually(lambda: not stack.gateway.holds(dies.id))
+            before = stack.connections()
+            reports = _swept_until(lambda _: stack.connections() == [lives], stack)
         later = stack.sweep()
-        stayed = stack.rows()
+        stayed = stack.connections()
 
-    assert was_there == [lives, dies]
+    assert before == [lives, dies]
     assert sum(report["missedDisconnects"] for report in reports) == 1
     assert all(report["open"] >= 1 for report in reports)
     assert (later["alive"], later["open"], later["missedDisconnects"]) == (1, 1, 0)
@@ -142,90 +145,92 @@ def test_a_client_whose_process_is_killed_is_gone_after_a_sweep_and_a_live_one_n
     assert stack.records("sweep.finished")[-1]["open"] == 1
 
 
-def test_the_sweep_leaves_alone_who_has_just_come_and_asks_later(stack: LocalStack) -> None:
+def test_the_sweep_does_not_probe_a_connection_within_its_grace(stack: LocalStack) -> None:
     with stack.gateway.losing_disconnects():
         with open_client(stack.websocket_url, QUERY) as client:
-            [row] = stack.rows()
+            [connection] = stack.connections()
             drop(client)
-        eventually(lambda: not stack.gateway.holds(row.connection_id))
-        _swept_until(lambda _: stack.rows() == [], stack)
-        lasted = time.time() - row.created_at.timestamp()
+        eventually(lambda: not stack.gateway.holds(connection.id))
+        _swept_until(lambda _: stack.connections() == [], stack)
+        age = time.time() - connection.created_at.timestamp()
 
-    assert lasted >= GRACE.total_seconds()
+    assert age >= GRACE.total_seconds()
 
 
-def test_a_dry_sweep_tells_and_removes_nothing(stack: LocalStack) -> None:
+def test_a_dry_run_reports_and_removes_nothing(stack: LocalStack) -> None:
     with stack.gateway.losing_disconnects():
         with open_client(stack.websocket_url, QUERY) as client:
-            rows = stack.rows()
+            before = stack.connections()
             drop(client)
-        eventually(lambda: stack.ask("Sweep", {"dryRun": True})["gone"] == 1)
-        after = stack.rows()
-        _swept_until(lambda _: stack.rows() == [], stack)
+        eventually(lambda: stack.invoke("Sweep", {"dryRun": True})["gone"] == 1)
+        after = stack.connections()
+        _swept_until(lambda _: stack.connections() == [], stack)
 
-    assert after == rows
+    assert after == before
 
 
-def test_a_sweep_asks_about_every_row_with_the_permissions_that_it_has(stack: LocalStack) -> None:
+def test_the_sweeps_role_allows_its_probes(stack: LocalStack) -> None:
     with open_client(stack.websocket_url, QUERY):
         *_, report = _swept_until(lambda report: report["asked"] == 1, stack)
 
     assert (report["alive"], report["forbidden"], report["failed"]) == (1, 0, 0)
 
 
-def test_clients_that_go_at_once_leave_no_ghost(stack: LocalStack) -> None:
-    def comes_and_goes(number: int) -> None:
+def test_clients_that_disconnect_at_once_leave_no_connection_behind(stack: LocalStack) -> None:
+    def connect_and_drop(number: int) -> None:
         with open_client(stack.websocket_url, {"clientId": f"hasty-{number}"}) as client:
             drop(client)
 
     with ThreadPoolExecutor(10) as pool:
-        list(pool.map(comes_and_goes, range(30)))
+        list(pool.map(connect_and_drop, range(30)))
 
-    eventually(lambda: stack.rows() == [])
+    eventually(lambda: stack.connections() == [])
     assert all("closedAt" in item for item in stack.items())
 
 
-def test_a_disconnect_that_overtakes_its_connect_has_the_handshake_refused(stack: LocalStack) -> None:
+def test_a_connect_that_comes_after_its_disconnect_is_refused(stack: LocalStack) -> None:
     now = round(time.time() * 1000)
     context = {"connectionId": "overtaken", "connectedAt": now, "requestTimeEpoch": now}
     connect: Record = {"requestContext": context | {"routeKey": "$connect"}}
     disconnect: Record = {"requestContext": context | {"routeKey": "$disconnect"}}
 
-    closed = stack.ask("Disconnect", disconnect)
-    marks = [item for item in stack.items() if item["connectionId"] == {"S": "overtaken"}]
-    opened = stack.ask("Connect", connect)
+    closed = stack.invoke("Disconnect", disconnect)
+    tombstones = [item for item in stack.items() if item["connectionId"] == {"S": "overtaken"}]
+    opened = stack.invoke("Connect", connect)
 
     assert closed["statusCode"] == HTTPStatus.OK
-    assert [set(mark) for mark in marks] == [{"connectionId", "closedAt", "connectedAt", "ttl"}]
+    assert [set(tombstone) for tombstone in tombstones] == [
+        {"connectionId", "closedAt", "connectedAt", "ttl"}
+    ]
     assert opened["statusCode"] == HTTPStatus.GONE
-    assert stack.rows() == []
+    assert stack.connections() == []
 
 
-def test_a_client_with_two_tabs_joins_once_and_leaves_once(stack: LocalStack) -> None:
+def test_a_client_with_two_tabs_has_one_session(stack: LocalStack) -> None:
     query = QUERY | {"clientId": "two-tabs"}
 
-    def told(event: str) -> list[Record]:
+    def logged(event: str) -> list[Record]:
         return [record for record in stack.records(event) if record["clientId"] == "two-tabs"]
 
     with open_client(stack.websocket_url, query):
         with open_client(stack.websocket_url, query):
-            eventually(lambda: len(told("presence.joined")) == 1)
-        eventually(lambda: len(stack.rows()) == 1)
-        # a client of its own, later in the stream: what came before it has been followed
+            eventually(lambda: len(logged("presence.joined")) == 1)
+        eventually(lambda: len(stack.connections()) == 1)
+        # another client, later in the stream: the changes before it have been processed
         with open_client(stack.websocket_url, {"clientId": "later"}):
             eventually(lambda: any(it["clientId"] == "later" for it in stack.records("presence.joined")))
-        left_with_one_tab_open = told("presence.left")
-    eventually(lambda: len(told("presence.left")) == 1)
+        left_with_one_tab_open = logged("presence.left")
+    eventually(lambda: len(logged("presence.left")) == 1)
 
     assert left_with_one_tab_open == []
-    assert len(told("presence.joined")) == 1
-    assert told("presence.joined")[0]["visitId"] == told("presence.left")[0]["visitId"]
-    assert told("presence.left")[0]["account"] == "123456789012"
+    assert len(logged("presence.joined")) == 1
+    assert logged("presence.joined")[0]["visitId"] == logged("presence.left")[0]["visitId"]
+    assert logged("presence.left")[0]["account"] == "123456789012"
 
 
-def test_a_row_that_gets_its_time_in_place_stays(stack: LocalStack) -> None:
+def test_an_item_that_is_given_its_time_in_place_stays(stack: LocalStack) -> None:
     now = int(time.time())
-    row: Any = {
+    item: Any = {
         "connectionId": {"S": "migrated"},
         "createdAt": {"N": str(now * 1000)},
         "ttl": {"N": str(now + 3600)},
@@ -233,7 +238,7 @@ def test_a_row_that_gets_its_time_in_place_stays(stack: LocalStack) -> None:
         **{name: {"S": ""} for name in ("account", "region", "sourceIp")},
     }
 
-    def told(client_id: str) -> list[str]:
+    def logged(client_id: str) -> list[str]:
         return [
             event
             for event in ("presence.joined", "presence.left", "connection.revived")
@@ -241,8 +246,8 @@ def test_a_row_that_gets_its_time_in_place_stays(stack: LocalStack) -> None:
             if record["clientId"] == client_id
         ]
 
-    stack.dynamodb.put_item(TableName=stack.table, Item=row)
-    eventually(lambda: told("before-migration") == ["presence.joined"])
+    stack.dynamodb.put_item(TableName=stack.table, Item=item)
+    eventually(lambda: logged("before-migration") == ["presence.joined"])
     stack.dynamodb.update_item(
         TableName=stack.table,
         Key={"connectionId": {"S": "migrated"}},
@@ -250,12 +255,12 @@ def test_a_row_that_gets_its_time_in_place_stays(stack: LocalStack) -> None:
         ExpressionAttributeValues={":connectedAt": {"N": str(now * 1000 - 500)}},
     )
     with open_client(stack.websocket_url, {"clientId": "after-migration"}):
-        eventually(lambda: told("after-migration") == ["presence.joined"])  # later in the stream
-        there = [item["connectionId"]["S"] for item in stack.items()]
+        eventually(lambda: logged("after-migration") == ["presence.joined"])  # later in the stream
+        ids = [it["connectionId"]["S"] for it in stack.items()]
     stack.dynamodb.delete_item(TableName=stack.table, Key={"connectionId": {"S": "migrated"}})
 
-    assert "migrated" in there
-    eventually(lambda: told("before-migration") == ["presence.joined", "presence.left"])
+    assert "migrated" in ids
+    eventually(lambda: logged("before-migration") == ["presence.joined", "presence.left"])
 
 
 @pytest.mark.parametrize("filters", [[], ["--account", "123456789012"], ["--client", "dashboard-7"]])
@@ -273,8 +278,8 @@ def test_the_command_line_reads_the_local_stack(filters: list[str], stack: Local
     assert [json.loads(line)["clientId"] for line in listed.splitlines()] == ["dashboard-7"]
 
 
-def test_the_demo_comes_to_its_end_whatever_the_user_has_set_and_without_a_network(
-    stack: LocalStack,  # so that everything was downloaded
+def test_the_demo_succeeds_without_a_network_and_with_any_settings_of_the_user(
+    stack: LocalStack,  # so that everything is downloaded
     tmp_path: Path,
 ) -> None:
     config = tmp_path / "config"
@@ -297,11 +302,28 @@ def test_the_demo_comes_to_its_end_whatever_the_user_has_set_and_without_a_netwo
     assert "missedDisconnects=1" in output
     assert re.search(r"presence\.left: .*wall-jp", output)
     assert "400 region must be" in output
+    assert _in_order(_demo_in_the_readme(), [_shape(line) for line in output.splitlines()])
     assert _what_is_left(tmp_path) == []
 
 
+def _demo_in_the_readme() -> list[str]:
+    """The output of `make demo` that the README shows."""
+    [block] = re.findall(r"```text\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    return [_shape(line) for line in block.splitlines()]
+
+
+def _shape(line: str) -> str:
+    """*line* without its times, numbers and ids, which differ from run to run."""
+    return " ".join(re.sub(r"\b[0-9a-f]{16}\b|[0-9]+(\.[0-9]+)?", "0", line).split())
+
+
+def _in_order(lines: list[str], output: list[str]) -> bool:
+    remaining = iter(output)
+    return bool(lines) and all(line in remaining for line in lines)
+
+
 def _without_a_network() -> list[str]:
-    """What runs a command with loopback alone; nothing where the system does not let it."""
+    """Return the command that runs another with loopback alone; empty if the system does not allow it."""
     enter = f"import runpy; runpy.run_path({loopback.__file__!r})['enter_network_namespace']()"
     can = subprocess.run([sys.executable, "-c", enter], check=False, capture_output=True).returncode == 0
     run = f"{enter}; import os, sys; os.execvp(sys.argv[1], sys.argv[1:])"
@@ -314,10 +336,10 @@ def test_the_demo_fails_where_the_list_is_wrong(tmp_path: Path) -> None:
         shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "uv.lock", ".python-version"):
         shutil.copy(ROOT / name, checkout)
-    wire = checkout / "app" / "adapters" / "dynamodb_wire.py"
-    right = wire.read_text()
+    items = checkout / "app" / "adapters" / "dynamodb" / "items.py"
+    right = items.read_text()
     wrong = right.replace('"account": {"S": connection.account}', '"account": {"S": connection.region}')
-    wire.write_text(wrong)
+    items.write_text(wrong)
 
     with _command("demo", tmp_path, checkout) as demo:
         output, _ = demo.communicate(timeout=120)
@@ -328,7 +350,7 @@ def test_the_demo_fails_where_the_list_is_wrong(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_the_stack_that_runs_ends_on_a_signal_and_leaves_nothing_behind(
+def test_a_signal_ends_the_running_stack_and_nothing_is_left_behind(
     how: signal.Signals, tmp_path: Path
 ) -> None:
     with _command("run", tmp_path) as run:
@@ -344,7 +366,7 @@ def test_the_stack_that_runs_ends_on_a_signal_and_leaves_nothing_behind(
     assert _what_is_left(tmp_path) == []
 
 
-def test_a_stack_whose_command_is_killed_ends_by_itself(tmp_path: Path) -> None:
+def test_the_stack_ends_if_its_command_is_killed(tmp_path: Path) -> None:
     with _command("run", tmp_path) as run:
         url = _url(run)
         run.kill()
@@ -354,7 +376,7 @@ def test_a_stack_whose_command_is_killed_ends_by_itself(tmp_path: Path) -> None:
 
 
 def _swept_until(is_enough: Callable[[Record], bool], stack: LocalStack) -> list[Record]:
-    """The reports of sweeps, one after the other, until the last one's *is_enough*."""
+    """Sweep until *is_enough* is true of a report; return all reports."""
     reports: list[Record] = []
 
     def swept() -> bool:
@@ -365,14 +387,14 @@ def _swept_until(is_enough: Callable[[Record], bool], stack: LocalStack) -> list
     return reports
 
 
-def _told(row: Row) -> tuple[str, ...]:
-    return row.client_id, row.account, row.region, row.source_ip
+def _client_of(connection: Connection) -> tuple[str, ...]:
+    return connection.client_id, connection.account, connection.region, connection.source_ip
 
 
 def _command(
     name: str, directory: Path, checkout: Path = ROOT
 ) -> AbstractContextManager[subprocess.Popen[str]]:
-    """``python -m infra.local`` *name* of *checkout*, which keeps all its files in *directory*."""
+    """Run ``python -m infra.local`` *name* of *checkout*, with all its files in *directory*."""
     command = [sys.executable, "-m", "infra.local", name]
     return _started(command, checkout, dict(os.environ) | _own_files(directory))
 
@@ -391,7 +413,7 @@ def _started(command: list[str], checkout: Path, environ: dict[str, str]) -> Ite
         stderr=subprocess.STDOUT,
         text=True,
     ) as process:
-        # Where a test fails, the command must not run on, nor must reading its output go on for ever.
+        # If the test fails, neither the command nor the reading of its output goes on for ever.
         watchdog = threading.Timer(120, process.kill)
         watchdog.start()
         try:
@@ -415,7 +437,7 @@ def _read_until(run: subprocess.Popen[str], text: str) -> str:
         read.append(line)
         if text in line:
             return line
-    pytest.fail(f"it ended without a word of {text}:\n{''.join(read)}")
+    pytest.fail(f"it ended without {text}:\n{''.join(read)}")
 
 
 def _is_refused(url: str) -> bool:

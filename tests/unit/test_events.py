@@ -1,4 +1,4 @@
-"""API Gateway's events in the domain's words."""
+"""API Gateway's events as domain values."""
 
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -62,14 +62,14 @@ def test_an_agents_handshake_behind_an_authorizer() -> None:
 
 
 @pytest.mark.parametrize("query", [None, {}, {"clientId": "", "account": ""}, {"clientId": None}])
-def test_a_query_that_says_nothing_is_empty(query: object) -> None:
+def test_a_query_without_values_is_empty(query: object) -> None:
     event = a_connect_event()
     event["queryStringParameters"] = query
 
     assert events.handshake(event).query == {}
 
 
-def test_a_query_that_is_absent_is_empty() -> None:
+def test_a_missing_query_is_empty() -> None:
     assert events.handshake(an_event("connect_no_query")).query == {}
 
 
@@ -83,7 +83,7 @@ def test_a_query_that_is_no_map_of_text_is_refused(query: object) -> None:
 
 
 @pytest.mark.parametrize("name", ["X-Forwarded-For", "x-forwarded-for", "X-FORWARDED-FOR"])
-def test_headers_are_known_by_their_name_in_any_case(name: str) -> None:
+def test_header_names_are_read_in_any_case(name: str) -> None:
     event: Event = {
         "requestContext": {"connectionId": "c-1"},
         "headers": {name: "203.0.113.7"},
@@ -105,7 +105,7 @@ def test_a_repeated_header_has_all_its_values() -> None:
     }
 
 
-def test_a_header_whose_values_are_no_list_is_passed_over() -> None:
+def test_a_header_whose_values_are_no_list_is_ignored() -> None:
     event: Event = {
         "requestContext": {"connectionId": "c-1"},
         "multiValueHeaders": {"Origin": "https://example.com", "Via": [None, "1.1 proxy"]},
@@ -114,14 +114,14 @@ def test_a_header_whose_values_are_no_list_is_passed_over() -> None:
     assert events.handshake(event).headers == {"via": ["1.1 proxy"]}
 
 
-def test_what_the_gateway_saw_goes_before_what_the_client_says() -> None:
+def test_the_gateways_user_agent_takes_precedence_over_the_header() -> None:
     event = an_event("connect_browser")
     event["headers"]["User-Agent"] = event["multiValueHeaders"]["User-Agent"][0] = "another"
 
     assert events.handshake(event).user_agent == CHROME
 
 
-def test_what_only_the_log_reads_can_be_written() -> None:
+def test_values_for_the_log_have_no_control_characters_or_lone_surrogates() -> None:
     event: Event = {
         "requestContext": {
             "connectionId": "c\ud800-1",
@@ -140,7 +140,7 @@ def test_what_only_the_log_reads_can_be_written() -> None:
     )
 
 
-def test_a_user_agent_may_come_in_a_header_only() -> None:
+def test_without_the_gateways_user_agent_the_header_is_used() -> None:
     event = an_event("connect_browser")
     del event["requestContext"]["identity"]["userAgent"]
 
@@ -161,18 +161,18 @@ def test_a_disconnect_with_an_empty_reason_has_none() -> None:
     assert events.disconnect(an_event("disconnect_tab_closed_1001_empty_reason")).reason is None
 
 
-@pytest.mark.parametrize("nothing", [None, "1005", True, 1005.0])
-def test_a_close_code_that_is_no_integer_is_unknown(nothing: object) -> None:
+@pytest.mark.parametrize("unusable", [None, "1005", True, 1005.0])
+def test_a_close_code_that_is_no_integer_is_unknown(unusable: object) -> None:
     event = a_disconnect_event()
-    event["requestContext"]["disconnectStatusCode"] = nothing
+    event["requestContext"]["disconnectStatusCode"] = unusable
 
     assert events.disconnect(event).status_code is None
 
 
-@pytest.mark.parametrize("moment", [None, "1795251600000", True, 10**30, -(10**30), 1.5])
-def test_a_time_that_is_none_is_unknown(moment: object) -> None:
+@pytest.mark.parametrize("unusable", [None, "1795251600000", True, 10**30, -(10**30), 1.5])
+def test_a_time_that_can_not_be_read_is_unknown(unusable: object) -> None:
     event = a_connect_event()
-    event["requestContext"]["connectedAt"] = moment
+    event["requestContext"]["connectedAt"] = unusable
 
     assert events.handshake(event).connected_at is None
 
@@ -180,14 +180,14 @@ def test_a_time_that_is_none_is_unknown(moment: object) -> None:
 @pytest.mark.parametrize(
     "context", [None, [], {}, {"connectionId": None}, {"connectionId": ""}, {"connectionId": 7}]
 )
-def test_an_event_that_names_no_connection_is_refused(context: object) -> None:
+def test_an_event_without_a_connection_id_is_refused(context: object) -> None:
     for read in (events.handshake, events.disconnect):
         with pytest.raises(InvalidHandshake, match="^requestContext.connectionId is missing"):
             read({"requestContext": context})
 
 
 @given(event=json_values | gateway_like)
-def test_whatever_comes_is_read_or_refused_by_name(event: object) -> None:
+def test_every_event_is_read_or_refused_with_invalid_handshake(event: object) -> None:
     for read in (events.handshake, events.disconnect):
         with suppress(InvalidHandshake):  # any other error fails the test
             assert read(event).connection_id

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.adapters.dynamodb_direct.http import MAX_BODY, MAX_HEAD, Closed, Malformed, Response, read_response
+from app.adapters.dynamodb.direct.http import MAX_BODY, MAX_HEAD, Closed, Malformed, Response, read_response
 
 
 def read(*pieces: bytes) -> Response:
-    """The response in *pieces*, as they come off the wire, then the end of the stream."""
+    """The response in *pieces*, received one by one, then the end of the stream."""
     rest = iter(pieces)
     return read_response(lambda: next(rest, b""))
 
@@ -30,7 +30,7 @@ CHUNKED = (
 )
 
 
-def test_a_body_of_a_told_length() -> None:
+def test_a_body_with_a_content_length() -> None:
     assert read(ORDINARY) == Response(
         200, {"content-length": "2", "x-amzn-requestid": "R1"}, b"{}", reusable=True
     )
@@ -48,16 +48,16 @@ def test_a_body_that_ends_with_the_stream() -> None:
 
 
 @given(sizes=st.lists(st.integers(1, 20)), whole=st.sampled_from([ORDINARY, CHUNKED]))
-def test_how_the_bytes_are_cut_makes_no_difference(sizes: list[int], whole: bytes) -> None:
+def test_the_size_of_the_pieces_makes_no_difference(sizes: list[int], whole: bytes) -> None:
     assert read(*split(whole, sizes)) == read(whole)
 
 
 @pytest.mark.parametrize("status", [b"204 No Content", b"304 Not Modified"])
-def test_some_answers_have_no_body(status: bytes) -> None:
+def test_some_statuses_have_no_body(status: bytes) -> None:
     assert read(b"HTTP/1.1 " + status + b"\r\n\r\n") == Response(int(status[:3]), {}, b"", reusable=True)
 
 
-def test_interim_responses_are_passed_over() -> None:
+def test_interim_responses_are_skipped() -> None:
     assert (
         read(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nA: b\r\n\r\n" + ORDINARY).status
         == 200
@@ -72,15 +72,15 @@ def test_interim_responses_are_passed_over() -> None:
         b"HTTP/1.0 200 OK\r\nContent-Length: 0",
     ],
 )
-def test_a_peer_that_says_so_closes(head: bytes) -> None:
+def test_a_connection_that_the_peer_closes_is_not_reusable(head: bytes) -> None:
     assert not read(head + b"\r\n\r\n").reusable
 
 
-def test_a_connection_with_bytes_that_nobody_asked_for_is_not_used_again() -> None:
+def test_a_connection_with_surplus_bytes_is_not_reusable() -> None:
     assert not read(ORDINARY + b"HTTP/1.1 200 OK\r\n").reusable
 
 
-def test_repeated_headers_are_joined_and_spaces_cut_off() -> None:
+def test_repeated_headers_are_joined_and_stripped() -> None:
     response = read(b"HTTP/1.1 200\r\nA:  1 \r\na:\t2\t\r\nContent-Length: 0\r\n\r\n")
 
     assert response.headers["a"] == "1, 2"
@@ -92,13 +92,13 @@ def test_repeated_headers_are_joined_and_spaces_cut_off() -> None:
         pytest.param(b"\r\n\r\n", id="no status line"),
         pytest.param(b"SSH-2.0-OpenSSH_9.2\r\n\r\n", id="another protocol"),
         pytest.param(b"HTTP/2 200 OK\r\n\r\n", id="another version"),
-        pytest.param(b"HTTP/1.1 2000 OK\r\n\r\n", id="no status"),
-        pytest.param(b"HTTP/1.1 101 Switching Protocols\r\n\r\n", id="an unasked-for switch"),
+        pytest.param(b"HTTP/1.1 2000 OK\r\n\r\n", id="a status of four digits"),
+        pytest.param(b"HTTP/1.1 101 Switching Protocols\r\n\r\n", id="a switch of protocols"),
         pytest.param(b"HTTP/1.1 200 OK\r\nno header\r\n\r\n", id="a line without a colon"),
         pytest.param(b"HTTP/1.1 200 OK\r\nA: 1\r\n folded\r\n\r\n", id="a folded line"),
         pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length : 2\r\n\r\n{}", id="a space before the colon"),
         pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: -2\r\n\r\n{}", id="a negative length"),
-        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 2x\r\n\r\n{}", id="a length that is no number"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 2x\r\n\r\n{}", id="a length that is not a number"),
         pytest.param(
             b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}", id="two lengths"
         ),
@@ -121,19 +121,19 @@ def test_repeated_headers_are_joined_and_spaces_cut_off() -> None:
         pytest.param(
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nno trailer\r\n\r\n", id="no trailer"
         ),
-        pytest.param(b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * MAX_HEAD, id="a head without an end"),
-        pytest.param(b"HTTP/1.1 200 OK\r\nA: " + b"b" * MAX_HEAD, id="a header without an end"),
-        pytest.param(b"HTTP/1.1 100 Continue\r\n\r\n" * MAX_HEAD, id="interim responses without an end"),
-        pytest.param(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * (MAX_BODY + 1), id="a body without an end"),
+        pytest.param(b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * MAX_HEAD, id="an endless head"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nA: " + b"b" * MAX_HEAD, id="an endless header"),
+        pytest.param(b"HTTP/1.1 100 Continue\r\n\r\n" * MAX_HEAD, id="endless interim responses"),
+        pytest.param(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * (MAX_BODY + 1), id="an endless body"),
     ],
 )
-def test_what_is_no_response_is_refused(sent: bytes) -> None:
+def test_anything_else_is_malformed(sent: bytes) -> None:
     with pytest.raises(Malformed):
         read(*split(sent, [65536] * (len(sent) // 65536)))
 
 
 @given(cut=st.integers(0, len(CHUNKED) - 1))
-def test_a_response_that_is_cut_off_is_told_from_one_that_is_whole(cut: int) -> None:
+def test_a_truncated_response_is_closed(cut: int) -> None:
     with pytest.raises(Closed):
         read(CHUNKED[:cut])
 
@@ -153,7 +153,7 @@ def test_a_response_that_is_cut_off_is_told_from_one_that_is_whole(cut: int) -> 
         max_size=12,
     )
 )
-def test_arbitrary_bytes_are_a_whole_response_or_a_named_error(pieces: list[bytes]) -> None:
+def test_arbitrary_bytes_are_a_whole_response_malformed_or_closed(pieces: list[bytes]) -> None:
     sent = b"".join(pieces)
 
     try:

@@ -1,11 +1,11 @@
-"""The value rules."""
+"""The rules for the values of a handshake, and networks."""
 
 from datetime import timedelta
 
 import pytest
 
 from app.domain.errors import InvalidHandshake
-from app.domain.model import Connection, Handshake, clean, connection_id
+from app.domain.model import Connection, Handshake, Network, clean, connection_id
 from tests.builders import NOON, a_handshake
 
 
@@ -19,7 +19,7 @@ def opened(handshake: Handshake, *attribute_names: str) -> Connection:
     )
 
 
-def test_who_gives_nothing_has_the_defaults() -> None:
+def test_a_handshake_without_parameters_has_the_defaults() -> None:
     connection = opened(a_handshake(query={}))
 
     assert (connection.client_id, connection.account, connection.region) == ("unknown", "", "")
@@ -28,12 +28,12 @@ def test_who_gives_nothing_has_the_defaults() -> None:
 
 
 @pytest.mark.parametrize("client_id", ["x", "x" * 128, "관제 대시보드 7", "a b", "🛰"])
-def test_a_client_may_be_called_anything_printable(client_id: str) -> None:
+def test_a_client_id_may_be_any_printable_text(client_id: str) -> None:
     assert opened(a_handshake(query={"clientId": client_id})).client_id == client_id
 
 
 @pytest.mark.parametrize("client_id", ["x" * 129, "a\nb", "\x00", "a\x7f", "\x85", "\ud800"])
-def test_a_client_may_not_be_called_what_cannot_be_shown(client_id: str) -> None:
+def test_a_client_id_is_at_most_128_characters_without_control_characters(client_id: str) -> None:
     with pytest.raises(InvalidHandshake, match="^clientId must be 1 to 128") as refusal:
         opened(a_handshake(query={"clientId": client_id}))
 
@@ -44,7 +44,7 @@ def test_a_client_may_not_be_called_what_cannot_be_shown(client_id: str) -> None
 @pytest.mark.parametrize(
     "account", ["1", "1234567890123", "12345678901a", "１２３４５６７８９０１２", "-" * 12]
 )
-def test_an_account_is_twelve_digits(account: str) -> None:
+def test_an_account_that_is_not_twelve_digits_is_refused(account: str) -> None:
     with pytest.raises(InvalidHandshake, match="^account must be") as refusal:
         opened(a_handshake(query={"account": account}))
 
@@ -64,7 +64,7 @@ def test_an_account_is_twelve_digits(account: str) -> None:
         "us-east-10",
     ],
 )
-def test_a_region_has_the_shape_of_one(region: str) -> None:
+def test_a_region_of_any_partition_is_accepted(region: str) -> None:
     assert opened(a_handshake(query={"region": region})).region == region
 
 
@@ -72,18 +72,18 @@ def test_a_region_has_the_shape_of_one(region: str) -> None:
     "region",
     ["EU-west-1", "eu", "eu-west", "eu-west-", "eu_west_1", "eu-west-1a", "eu-west-1\n", "-", "eu-west-١"],
 )
-def test_what_does_not_have_the_shape_of_a_region_is_none(region: str) -> None:
+def test_a_text_without_the_shape_of_a_region_is_refused(region: str) -> None:
     with pytest.raises(InvalidHandshake, match="^region must be") as refusal:
         opened(a_handshake(query={"region": region}))
 
     assert refusal.value.field == "region"
 
 
-def test_a_long_user_agent_is_cut_and_not_refused() -> None:
+def test_a_long_user_agent_is_cut_not_refused() -> None:
     assert opened(a_handshake(user_agent="x" * 600)).user_agent == "x" * 512
 
 
-def test_only_the_named_parameters_become_attributes() -> None:
+def test_only_the_listed_parameters_become_attributes() -> None:
     query = {"clientId": "c", "appVersion": "2.7", "token": "secret"}
 
     connection = opened(a_handshake(query=query), "fingerprint", "appVersion")
@@ -92,7 +92,7 @@ def test_only_the_named_parameters_become_attributes() -> None:
 
 
 @pytest.mark.parametrize("value", ["x" * 257, "a\tb"])
-def test_an_attribute_that_would_have_to_be_cut_is_refused(value: str) -> None:
+def test_an_attribute_that_is_too_long_or_has_control_characters_is_refused(value: str) -> None:
     with pytest.raises(InvalidHandshake, match="^fingerprint must be at most 256") as refusal:
         opened(a_handshake(query={"fingerprint": value}), "fingerprint")
 
@@ -105,7 +105,7 @@ def test_an_attribute_of_256_characters_is_kept_whole() -> None:
     assert connection.attributes == {"fingerprint": "x" * 256}
 
 
-def test_a_connection_expires_on_the_second() -> None:
+def test_a_connection_expires_at_a_whole_second() -> None:
     connection = Connection.opened(
         a_handshake(),
         source_ip="",
@@ -118,7 +118,7 @@ def test_a_connection_expires_on_the_second() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "x" * 129, "a\x00b"])
-def test_no_gateway_gives_such_an_id(text: str) -> None:
+def test_a_connection_id_that_no_gateway_gives_is_refused(text: str) -> None:
     with pytest.raises(InvalidHandshake, match="^connectionId must be"):
         connection_id(text)
 
@@ -126,5 +126,20 @@ def test_no_gateway_gives_such_an_id(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "cleaned"), [(None, None), ("", None), ("\x00", None), ("a\x00b\ud800", "ab")]
 )
-def test_cleaning_leaves_only_what_can_be_stored(text: str | None, cleaned: str | None) -> None:
+def test_cleaning_removes_what_can_not_be_stored(text: str | None, cleaned: str | None) -> None:
     assert clean(text) == cleaned
+
+
+@pytest.mark.parametrize(
+    ("address", "is_contained"),
+    [
+        (bytes([10, 0, 0, 0]), True),
+        (bytes([10, 127, 255, 255]), True),
+        (bytes([10, 128, 0, 0]), False),
+        (bytes([11, 0, 0, 0]), False),
+        (bytes([10, 0, 0, 0]) + bytes(12), False),
+    ],
+    ids=["its first address", "its last address", "the next address", "another", "an IPv6 address"],
+)
+def test_a_network_contains_the_addresses_with_its_prefix(address: bytes, *, is_contained: bool) -> None:
+    assert Network(bytes([10, 0, 0, 0]), 9).contains(address) is is_contained

@@ -1,4 +1,4 @@
-"""Outcomes as answers and log records."""
+"""The routes: the answer to each event, and the log record of its outcome."""
 
 import json
 import logging
@@ -9,21 +9,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from app.adapters.ip import PeerFirstIpResolver
-from app.adapters.memory import MemoryConnectionStore
+from app.adapters.memory import MemoryConnectionTable
 from app.domain.errors import StorageUnavailable
-from app.domain.model import Connection, ConnectionId, Removed
+from app.domain.handshakes import CloseConnection, OpenConnection
+from app.domain.model import Connection, ConnectionId, Removed, Tombstone
 from app.domain.ports import ConnectionStore
-from app.domain.use_cases import CloseConnection, OpenConnection
 from app.entrypoints.routes import Routes
-from tests.builders import FixedClock, a_connect_event, a_disconnect_event, an_event
+from tests.builders import a_connect_event, a_disconnect_event, an_event
+from tests.fakes import FixedClock
 from tests.unit.test_events import CHROME, gateway_like, json_values
 
 FOREVER = datetime(2100, 1, 1, tzinfo=UTC)
 STANDARD_FIELDS = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "exc_text"}
 
 
-class FailingStore(MemoryConnectionStore):
-    """A store that raises the same error for everything."""
+class FailingStore(MemoryConnectionTable):
+    """A store that raises the same error for every call."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__()
@@ -45,8 +46,8 @@ def routes(store: ConnectionStore) -> Routes:
 
 
 @pytest.fixture
-def store() -> MemoryConnectionStore:
-    return MemoryConnectionStore()
+def store() -> MemoryConnectionTable:
+    return MemoryConnectionTable()
 
 
 @pytest.fixture(autouse=True)
@@ -56,19 +57,21 @@ def every_level(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 
 def facts(caplog: pytest.LogCaptureFixture) -> dict[str, object]:
-    """What the one record says beside its text."""
+    """The extra fields of the one log record."""
     (record,) = caplog.records
     return {name: value for name, value in vars(record).items() if name not in STANDARD_FIELDS}
 
 
-def test_a_connected_client_is_told_so_once_it_is_in_the_store(store: MemoryConnectionStore) -> None:
+def test_connect_answers_connected_once_the_connection_is_in_the_store(store: MemoryConnectionTable) -> None:
     answer = routes(store).connect(a_connect_event("c-1", clientId="dashboard-7"), None)
 
     assert answer == {"statusCode": 200, "body": "connected"}
     assert store.get(ConnectionId("c-1")) is not None
 
 
-def test_a_disconnected_client_is_in_the_store_no_more(store: MemoryConnectionStore) -> None:
+def test_disconnect_answers_disconnected_once_the_connection_is_not_in_the_store(
+    store: MemoryConnectionTable,
+) -> None:
     routes(store).connect(a_connect_event("c-1"), None)
 
     answer = routes(store).disconnect(a_disconnect_event("c-1"), None)
@@ -77,24 +80,29 @@ def test_a_disconnected_client_is_in_the_store_no_more(store: MemoryConnectionSt
     assert store.get(ConnectionId("c-1")) is None
 
 
-def test_an_unknown_connection_is_disconnected_too(store: MemoryConnectionStore) -> None:
+def test_disconnecting_an_unknown_connection_answers_disconnected(store: MemoryConnectionTable) -> None:
     answer = routes(store).disconnect(a_disconnect_event("c-9"), None)
 
     assert answer == {"statusCode": 200, "body": "disconnected"}
 
 
-def test_a_retried_connect_is_answered_alike(store: MemoryConnectionStore) -> None:
+def test_a_repeated_connect_has_the_same_answer(store: MemoryConnectionTable) -> None:
     first = routes(store).connect(a_connect_event("c-1"), None)
 
     assert routes(store).connect(a_connect_event("c-1"), None) == first
 
 
-def test_a_client_that_had_left_before_is_told_so_and_recorded(
-    store: MemoryConnectionStore, caplog: pytest.LogCaptureFixture
+def test_a_client_that_left_before_it_was_recorded_is_refused_and_logged(
+    store: MemoryConnectionTable, caplog: pytest.LogCaptureFixture
 ) -> None:
     event = a_connect_event("c-1")
-    store.mark_closed(
-        ConnectionId("c-1"), connected_at=FOREVER, closed_at=FOREVER, until=FOREVER + timedelta(minutes=10)
+    store.tombstone(
+        Tombstone(
+            ConnectionId("c-1"),
+            connected_at=FOREVER,
+            closed_at=FOREVER,
+            expires_at=FOREVER + timedelta(minutes=10),
+        )
     )
 
     answer = routes(store).connect(event, None)
@@ -107,7 +115,7 @@ def test_a_client_that_had_left_before_is_told_so_and_recorded(
     }
 
 
-def test_the_handler_goes_by_the_events_route(store: MemoryConnectionStore) -> None:
+def test_the_handler_answers_by_the_events_route(store: MemoryConnectionTable) -> None:
     handler = routes(store).handler
 
     assert handler(an_event("connect_browser"), None) == {"statusCode": 200, "body": "connected"}
@@ -118,17 +126,15 @@ def test_the_handler_goes_by_the_events_route(store: MemoryConnectionStore) -> N
 
 
 @pytest.mark.parametrize("event", [{}, {"requestContext": {"routeKey": "$default"}}, [], None])
-def test_the_handler_refuses_a_route_that_it_does_not_have(
-    store: MemoryConnectionStore, event: object
-) -> None:
+def test_the_handler_refuses_an_unknown_route(store: MemoryConnectionTable, event: object) -> None:
     answer = routes(store).handler(event, None)
 
     assert answer["statusCode"] == 400
     assert answer["body"] == "requestContext.routeKey must be $connect or $disconnect."
 
 
-def test_an_opening_is_recorded_with_who_it_is(
-    store: MemoryConnectionStore, caplog: pytest.LogCaptureFixture
+def test_an_opened_connection_is_logged_with_its_client(
+    store: MemoryConnectionTable, caplog: pytest.LogCaptureFixture
 ) -> None:
     routes(store).connect(an_event("connect_browser"), None)
 
@@ -145,8 +151,8 @@ def test_an_opening_is_recorded_with_who_it_is(
     }
 
 
-def test_a_close_is_recorded_with_who_it_was_and_how_long(
-    store: MemoryConnectionStore, caplog: pytest.LogCaptureFixture
+def test_a_closed_connection_is_logged_with_its_client_and_its_duration(
+    store: MemoryConnectionTable, caplog: pytest.LogCaptureFixture
 ) -> None:
     routes(store).connect(an_event("connect_browser"), None)
     caplog.clear()
@@ -169,8 +175,8 @@ def test_a_close_is_recorded_with_who_it_was_and_how_long(
     }
 
 
-def test_a_close_that_finds_no_row_says_so(
-    store: MemoryConnectionStore, caplog: pytest.LogCaptureFixture
+def test_a_disconnect_that_finds_no_item_is_logged_as_not_found(
+    store: MemoryConnectionTable, caplog: pytest.LogCaptureFixture
 ) -> None:
     event = a_disconnect_event("c-9")
     del event["requestContext"]["connectedAt"]
@@ -186,14 +192,14 @@ def test_a_close_that_finds_no_row_says_so(
     }
 
 
-class UncertainStore(MemoryConnectionStore):
-    """A store that found nothing, after an attempt of which no word came back."""
+class UncertainStore(MemoryConnectionTable):
+    """A store that found nothing, after an attempt that was not answered."""
 
     def remove(self, connection_id: ConnectionId, connected_at: datetime | None) -> Removed:
-        return Removed(None, certain=False)
+        return Removed(None, outcome_unknown=True)
 
 
-def test_a_close_that_can_not_know_whether_there_was_a_row_says_so(
+def test_a_disconnect_of_unknown_outcome_is_logged_as_found_unknown(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     routes(UncertainStore()).disconnect(a_disconnect_event("c-1"), None)
@@ -201,8 +207,8 @@ def test_a_close_that_can_not_know_whether_there_was_a_row_says_so(
     assert facts(caplog)["found"] == "unknown"
 
 
-def test_a_repeated_connect_is_recorded_as_such_and_with_what_was_kept(
-    store: MemoryConnectionStore, caplog: pytest.LogCaptureFixture
+def test_a_repeated_connect_is_logged_as_repeated_and_with_what_is_stored(
+    store: MemoryConnectionTable, caplog: pytest.LogCaptureFixture
 ) -> None:
     routes(store).connect(a_connect_event("c-1", clientId="first"), None)
     caplog.clear()
@@ -213,8 +219,8 @@ def test_a_repeated_connect_is_recorded_as_such_and_with_what_was_kept(
     assert facts(caplog)["clientId"] == "first"
 
 
-def test_a_refusal_names_the_field_and_echoes_nothing(
-    store: MemoryConnectionStore, caplog: pytest.LogCaptureFixture
+def test_a_rejected_handshake_is_answered_and_logged_with_its_field_and_not_its_value(
+    store: MemoryConnectionTable, caplog: pytest.LogCaptureFixture
 ) -> None:
     answer = routes(store).connect(a_connect_event("c-1", account="s3cr3t"), None)
 
@@ -233,8 +239,8 @@ def test_a_refusal_names_the_field_and_echoes_nothing(
 
 
 @pytest.mark.parametrize("route", ["connect", "disconnect"])
-def test_an_event_without_a_connection_is_refused_and_recorded(
-    store: MemoryConnectionStore, caplog: pytest.LogCaptureFixture, route: str
+def test_an_event_without_a_connection_id_is_rejected_and_logged(
+    store: MemoryConnectionTable, caplog: pytest.LogCaptureFixture, route: str
 ) -> None:
     answer = getattr(routes(store), route)({"requestContext": {}}, None)
 
@@ -244,7 +250,7 @@ def test_an_event_without_a_connection_is_refused_and_recorded(
 
 
 @pytest.mark.parametrize(("outcome_unknown", "write"), [(True, "unknown"), (False, "none")])
-def test_without_the_store_nobody_is_told_connected(
+def test_connect_answers_503_if_the_store_is_unavailable(
     caplog: pytest.LogCaptureFixture, *, outcome_unknown: bool, write: str
 ) -> None:
     failing = FailingStore(StorageUnavailable("ReadTimeoutError", outcome_unknown=outcome_unknown))
@@ -265,7 +271,7 @@ def test_without_the_store_nobody_is_told_connected(
     }
 
 
-def test_without_the_store_a_disconnect_says_so_too(caplog: pytest.LogCaptureFixture) -> None:
+def test_disconnect_answers_503_if_the_store_is_unavailable(caplog: pytest.LogCaptureFixture) -> None:
     failing = FailingStore(StorageUnavailable("ThrottlingException", outcome_unknown=False))
 
     answer = routes(failing).disconnect(a_disconnect_event("c-1"), None)
@@ -275,7 +281,7 @@ def test_without_the_store_a_disconnect_says_so_too(caplog: pytest.LogCaptureFix
     assert facts(caplog)["route"] == "$disconnect"
 
 
-def test_a_bug_is_ours_and_whole_in_the_log_but_not_in_the_answer(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_bug_is_logged_whole_and_the_answer_says_nothing_of_it(caplog: pytest.LogCaptureFixture) -> None:
     answer = routes(FailingStore(KeyError("a secret"))).connect(a_connect_event("c-1"), None)
 
     (record,) = caplog.records
@@ -288,11 +294,9 @@ def test_a_bug_is_ours_and_whole_in_the_log_but_not_in_the_answer(caplog: pytest
 
 @given(event=json_values | gateway_like)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_comes_is_answered_and_recorded_once(
-    caplog: pytest.LogCaptureFixture, event: object
-) -> None:
-    app = routes(MemoryConnectionStore())
-    for act in (app.connect, app.disconnect, app.handler):
+def test_every_event_is_answered_and_logged_once(caplog: pytest.LogCaptureFixture, event: object) -> None:
+    of_memory = routes(MemoryConnectionTable())
+    for act in (of_memory.connect, of_memory.disconnect, of_memory.handler):
         caplog.clear()
 
         answer = act(event, None)
@@ -301,15 +305,15 @@ def test_whatever_comes_is_answered_and_recorded_once(
         json.dumps(facts(caplog), ensure_ascii=False).encode()
 
 
-def test_no_record_holds_a_header_a_query_or_a_token(
-    store: MemoryConnectionStore, caplog: pytest.LogCaptureFixture
+def test_no_log_record_has_a_header_a_query_or_a_token(
+    store: MemoryConnectionTable, caplog: pytest.LogCaptureFixture
 ) -> None:
     event = an_event("connect_agent_api_key_authorizer")
     event["queryStringParameters"]["token"] = "t0k3n"
 
     routes(store).connect(event, None)
 
-    told = json.dumps(facts(caplog))
-    assert "example-key" not in told
-    assert "t0k3n" not in told
-    assert "Sec-WebSocket" not in told
+    logged = json.dumps(facts(caplog))
+    assert "example-key" not in logged
+    assert "t0k3n" not in logged
+    assert "Sec-WebSocket" not in logged

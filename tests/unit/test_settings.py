@@ -1,11 +1,18 @@
-"""Every knob: its default, its check."""
+"""Every setting: its default, its check."""
 
 from datetime import timedelta
-from ipaddress import ip_network
 
 import pytest
 
-from app.settings import LONGEST_STORE_CALL, InvalidSetting, Settings, StoreTimeouts, SweepSettings
+from app.domain.model import Network
+from app.settings import (
+    LONGEST_STORE_CALL,
+    InvalidSetting,
+    Settings,
+    StoreTimeouts,
+    SweepSettings,
+    required,
+)
 
 LEAST = {"CONNECTIONS_TABLE": "Connections", "AWS_REGION": "ap-northeast-2"}
 
@@ -14,7 +21,7 @@ def settings(**more: str) -> Settings:
     return Settings.from_environ(LEAST | more)
 
 
-def test_a_table_and_a_region_are_enough() -> None:
+def test_every_other_setting_has_a_default() -> None:
     assert settings() == Settings(
         table="Connections",
         region="ap-northeast-2",
@@ -62,9 +69,9 @@ def test_every_variable_is_read() -> None:
         lifetime=timedelta(hours=3),
         attribute_names=("fingerprint", "appVersion"),
         trusted_proxies=(
-            ip_network("10.0.0.0/8"),
-            ip_network("2001:db8::/32"),
-            ip_network("192.0.2.1/32"),
+            Network(bytes([10, 0, 0, 0]), 8),
+            Network(bytes.fromhex("20010db8") + bytes(12), 32),
+            Network(bytes([192, 0, 2, 1]), 32),
         ),
         dynamodb_endpoint="http://127.0.0.1:8000",
         store_timeouts=StoreTimeouts(timedelta(milliseconds=200), timedelta(milliseconds=300), 2),
@@ -76,17 +83,17 @@ def test_every_variable_is_read() -> None:
 
 
 @pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_DYNAMODB"])
-def test_the_sdks_endpoint_variables_count(name: str) -> None:
+def test_the_sdks_endpoint_variables_are_read(name: str) -> None:
     assert settings(**{name: "http://127.0.0.1:8000"}).dynamodb_endpoint == "http://127.0.0.1:8000"
 
 
-def test_the_services_own_endpoint_goes_first() -> None:
+def test_the_endpoint_of_the_service_takes_precedence() -> None:
     found = settings(AWS_ENDPOINT_URL="http://all:1", AWS_ENDPOINT_URL_DYNAMODB="http://one:2")
 
     assert found.dynamodb_endpoint == "http://one:2"
 
 
-def test_a_special_endpoint_is_the_sdks_to_find() -> None:
+def test_a_fips_endpoint_is_left_to_the_sdk() -> None:
     found = settings(AWS_USE_FIPS_ENDPOINT="true", STORE="dynamodb-boto3")
 
     assert found.dynamodb_endpoint is None
@@ -96,7 +103,7 @@ def test_an_endpoint_may_be_an_ipv6_address() -> None:
     assert settings(AWS_ENDPOINT_URL="http://[::1]:8000").dynamodb_endpoint == "http://[::1]:8000"
 
 
-def test_the_sdks_endpoint_for_all_is_the_gateways_too() -> None:
+def test_the_sdks_endpoint_for_all_services_is_the_gateways_too() -> None:
     one, all_ = "http://127.0.0.1:1/prod", "http://127.0.0.1:2"
 
     assert settings(AWS_ENDPOINT_URL=all_).gateway_endpoint == all_
@@ -104,30 +111,60 @@ def test_the_sdks_endpoint_for_all_is_the_gateways_too() -> None:
     assert both.gateway_endpoint == one
 
 
-def test_all_segments_are_swept_within_the_life_of_a_connection() -> None:
+def test_a_round_of_all_segments_takes_no_longer_than_a_connection_lasts() -> None:
     assert settings(SWEEP_SEGMENTS="24").sweep.segments == 24
     with pytest.raises(InvalidSetting, match="must be at most 120"):
         settings(SWEEP_SEGMENTS="24", SWEEP_EVERY_MINUTES="6")
 
 
-def test_what_is_empty_has_its_default() -> None:
+def test_an_empty_variable_has_its_default() -> None:
     assert settings(TTL_HOURS="", CLIENT_ATTRIBUTES="", TRUSTED_PROXIES="", STORE="") == settings()
 
 
 def test_the_memory_store_needs_neither_table_nor_region() -> None:
-    assert Settings.from_environ({"STORE": "memory"}).store == "memory"
+    assert Settings.from_environ({"STORE": "memory"}) == Settings(table="", region="", store="memory")
 
 
-def test_the_sdks_other_region_variable_counts_too() -> None:
+def test_the_sdks_other_region_variable_is_read_too() -> None:
     environ = {"CONNECTIONS_TABLE": "Connections", "AWS_DEFAULT_REGION": "us-east-1"}
 
     assert Settings.from_environ(environ).region == "us-east-1"
 
 
-@pytest.mark.parametrize("missing", LEAST)
-def test_what_is_missing_is_named(missing: str) -> None:
-    with pytest.raises(InvalidSetting, match=f"^{missing} is missing"):
-        settings(**{missing: ""})
+@pytest.mark.parametrize(
+    ("name", "field", "sentence"),
+    [
+        ("CONNECTIONS_TABLE", "table", "CONNECTIONS_TABLE is missing: it names the DynamoDB table."),
+        (
+            "AWS_REGION",
+            "region",
+            "AWS_REGION is missing: it names the table's region; Lambda sets it.",
+        ),
+        (
+            "PRESENCE_TABLE",
+            "presence_table",
+            "PRESENCE_TABLE is missing: it names the DynamoDB table of who is present.",
+        ),
+    ],
+)
+def test_a_missing_variable_is_named_when_it_is_required(name: str, field: str, sentence: str) -> None:
+    value = getattr(settings(**{name: ""}), field)
+
+    with pytest.raises(InvalidSetting) as raised:
+        required(value, name)
+
+    assert str(raised.value) == sentence
+
+
+def test_a_required_variable_that_is_set_is_returned() -> None:
+    assert required(settings().table, "CONNECTIONS_TABLE") == "Connections"
+
+
+def test_an_unknown_store_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(InvalidSetting) as raised:
+        settings(STORE="postgres")
+
+    assert str(raised.value) == "STORE must be one of: dynamodb, dynamodb-boto3, memory."
 
 
 @pytest.mark.parametrize(
@@ -192,12 +229,12 @@ def test_what_is_missing_is_named(missing: str) -> None:
         ("SWEEP_CONCURRENCY", "257"),
     ],
 )
-def test_what_is_malformed_is_named(name: str, value: str) -> None:
+def test_a_malformed_variable_is_named(name: str, value: str) -> None:
     with pytest.raises(InvalidSetting, match=name):
         settings(**{name: value})
 
 
-def test_by_default_the_longest_store_call_ends_in_time() -> None:
+def test_by_default_the_longest_store_call_is_within_the_limit() -> None:
     assert StoreTimeouts().longest_call <= LONGEST_STORE_CALL
 
 
@@ -207,7 +244,7 @@ def test_a_table_may_be_named_by_its_arn() -> None:
     assert settings(CONNECTIONS_TABLE=arn).table == arn
 
 
-def test_a_pause_grows_no_longer_than_the_sdks() -> None:
+def test_a_pause_has_the_sdks_upper_limit() -> None:
     timeouts = StoreTimeouts(connect=timedelta(), read=timedelta(), attempts=8)
 
     assert timeouts.longest_call == timedelta(seconds=1 + 2 + 4 + 8 + 16 + 20 + 20 + 7 * 5)

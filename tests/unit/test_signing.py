@@ -1,4 +1,4 @@
-"""Signatures, held against botocore's and AWS's published examples."""
+"""Signatures, compared with botocore's and with AWS's published examples."""
 
 from datetime import datetime
 
@@ -9,7 +9,7 @@ from botocore.credentials import Credentials as BotocoreCredentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.adapters.dynamodb_direct.signing import Credentials, Signer
+from app.adapters.dynamodb.direct.signing import Credentials, Signer
 
 EXAMPLE = Credentials("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", None)
 EXAMPLE_TIME = "20150830T123600Z"
@@ -18,8 +18,8 @@ words = st.text(
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+/=-.", min_size=1, max_size=60
 )
 credentials = st.builds(Credentials, words, words, st.none() | words)
-times = st.datetimes(datetime(2000, 1, 1), datetime(2099, 12, 31)).map(  # noqa: DTZ001 - strategies want them so
-    lambda moment: moment.strftime("%Y%m%dT%H%M%SZ")
+times = st.datetimes(datetime(2000, 1, 1), datetime(2099, 12, 31)).map(  # noqa: DTZ001 - st.datetimes takes naive ones
+    lambda at: at.strftime("%Y%m%dT%H%M%SZ")
 )
 
 
@@ -52,7 +52,7 @@ def test_any_request_is_signed_as_botocore_signs_it(
 
 
 @given(requests=st.lists(st.tuples(credentials, times), min_size=2, max_size=6))
-def test_a_key_kept_from_another_day_or_other_credentials_is_not_used(
+def test_a_signing_key_is_used_only_for_its_day_and_its_credentials(
     requests: list[tuple[Credentials, str]],
 ) -> None:
     kept = Signer(service="dynamodb", region="eu-central-1")
@@ -88,7 +88,7 @@ def test_a_key_kept_from_another_day_or_other_credentials_is_not_used(
         ),
     ],
 )
-def test_the_published_examples_come_out(
+def test_the_published_examples_have_their_signatures(
     name: str, headers: list[tuple[str, str]], body: bytes, signature: str
 ) -> None:
     """AWS's Signature Version 4 test suite, the cases that are a POST to /."""
@@ -101,5 +101,5 @@ def test_the_published_examples_come_out(
     assert signed.endswith(f", Signature={signature}"), name
 
 
-def test_nothing_secret_shows_when_credentials_are_printed() -> None:
+def test_the_repr_of_credentials_has_no_secret() -> None:
     assert repr(Credentials("AKID", "s3cr3t", "t0k3n")) == "Credentials(AKID, ...)"

@@ -1,8 +1,8 @@
-"""The sweep's rules, on a memory of connections and a gateway that says what it is told to."""
+"""The sweep's rules, on a table in memory and a fake gateway."""
 
 import _thread
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from threading import Barrier, Event, Lock
 from typing import Any
@@ -11,79 +11,64 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.adapters.memory import MemoryConnectionStore
+from app.adapters.memory import MemoryConnectionTable
+from app.adapters.threads import SteadyRate, ThreadWorkers
 from app.domain.errors import StorageUnavailable
-from app.domain.model import Connection, ConnectionId
-from app.domain.sweep import Report, SweepConnections, segment_at
-from app.domain.upkeep import Answer, Entry, Tombstone
-from tests.builders import NOON, FixedClock, a_connection
+from app.domain.lifecycle import ProbeResult
+from app.domain.model import Connection, ConnectionId, Entry, Tombstone
+from app.domain.sweep import Outcome, Report, SweepConnections, segment_at
+from tests.builders import NOON, a_connection
+from tests.fakes import FakeGateway, FixedClock
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 GRACE = timedelta(seconds=30)
 LONG_AGO = NOON - timedelta(minutes=10)
 LATER = NOON + timedelta(hours=1)
-PARTS = (
-    *("young", "alive", "removed_by_age", "gone", "throttled", "forbidden", "failed", "not_removed"),
-    *("changed_meanwhile", "marks_removed", "marks_kept", "left_for_next_time"),
-)
-"""What a report divides the scanned entries into."""
 
 
-class FakeGateway:
-    """Gateway that says of each connection what it was told to, and before that does what it was told to."""
-
-    def __init__(
-        self,
-        answers: Mapping[str, Answer] | None = None,
-        *,
-        first: Callable[[Connection], object] = lambda _: None,
-    ) -> None:
-        self._answers = answers or {}
-        self._first = first
-        self.asked: list[str] = []
-
-    def ask(self, connection: Connection) -> Answer:
-        self.asked.append(connection.id)
-        self._first(connection)
-        return self._answers.get(connection.id, Answer.ALIVE)
-
-    def close(self, connection: Connection) -> Answer:
-        raise NotImplementedError  # a sweep closes nothing
-
-
-class FaultyRegistry(MemoryConnectionStore):
-    """A memory of connections that is unavailable after so many entries, or to forget some."""
+class FaultyTable(MemoryConnectionTable):
+    """A table whose scan fails after so many entries, and that does not confirm some deletes."""
 
     def __init__(self, *, ends_after: int | None = None, keeps: frozenset[str] = frozenset()) -> None:
         super().__init__()
         self._ends_after = ends_after
         self._keeps = keeps
 
-    def segment(self, number: int, of: int) -> Iterator[Entry]:
-        yield from itertools.islice(super().segment(number, of), self._ends_after)
+    def scan(self, segment: int, of: int) -> Iterator[Entry]:
+        yield from itertools.islice(super().scan(segment, of), self._ends_after)
         if self._ends_after is not None:
             raise StorageUnavailable("ThrottlingException", outcome_unknown=False)
 
-    def forget(self, entry: Entry) -> bool:
+    def delete_exact(self, entry: Entry) -> bool:
         if isinstance(entry, Connection) and entry.id in self._keeps:
             raise StorageUnavailable("ReadTimeoutError", outcome_unknown=True)
-        return super().forget(entry)
+        return super().delete_exact(entry)
 
 
-class EndlessRegistry(MemoryConnectionStore):
-    """A table without an end, that tells how many of its entries have been fetched."""
+class EndlessTable(MemoryConnectionTable):
+    """A table without an end; ``fetched`` is the number of entries that were read."""
 
     def __init__(self) -> None:
         super().__init__()
         self.fetched = 0
 
-    def segment(self, number: int, of: int) -> Iterator[Entry]:
+    def scan(self, segment: int, of: int) -> Iterator[Entry]:
         for self.fetched in itertools.count(1):
             yield old(f"c-{self.fetched}")
 
 
+class FakeRateLimiter:
+    """RateLimiter that calls a function instead of waiting."""
+
+    def __init__(self, instead: Callable[[], object]) -> None:
+        self._instead = instead
+
+    def wait(self) -> None:
+        self._instead()
+
+
 def old(name: str = "c-1", **changes: Any) -> Connection:
-    """A connection of an age at which the gateway is asked."""
+    """A connection of an age at which it is probed."""
     return a_connection(
         **{"id": ConnectionId(name), "connected_at": LONG_AGO, "created_at": LONG_AGO} | changes
     )
@@ -93,236 +78,254 @@ def of_age(age: timedelta, name: str = "c-1") -> Connection:
     return old(name, connected_at=NOON - age)
 
 
-def a_mark(registry: MemoryConnectionStore, name: str, until: datetime) -> None:
-    registry.mark_closed(ConnectionId(name), connected_at=LONG_AGO, closed_at=LONG_AGO, until=until)
+def add_tombstone(table: MemoryConnectionTable, name: str, expires_at: datetime) -> None:
+    table.tombstone(
+        Tombstone(ConnectionId(name), connected_at=LONG_AGO, closed_at=LONG_AGO, expires_at=expires_at)
+    )
 
 
-def no_wait() -> None:
-    """A pace that keeps nobody waiting."""
+def a_sweep(table: MemoryConnectionTable, gateway: FakeGateway, **changes: Any) -> SweepConnections:
+    whole: dict[str, Any] = {
+        "clock": FixedClock(),
+        "rate_limiter": SteadyRate(10**9),
+        "workers": ThreadWorkers(4),
+        "grace": GRACE,
+    }
+    return SweepConnections(table, gateway, **whole | changes)
 
 
-def a_sweep(registry: MemoryConnectionStore, gateway: FakeGateway, **changes: Any) -> SweepConnections:
-    whole: dict[str, Any] = {"clock": FixedClock(), "grace": GRACE, "concurrency": 4, "pace": no_wait}
-    return SweepConnections(registry, gateway, **whole | changes)
+def swept(table: MemoryConnectionTable, gateway: FakeGateway, **changes: Any) -> Report:
+    return a_sweep(table, gateway, **changes)(segment=0, of=1, until=LATER)
 
 
-def swept(registry: MemoryConnectionStore, gateway: FakeGateway, **changes: Any) -> Report:
-    return a_sweep(registry, gateway, **changes)(segment=0, of=1, until=LATER)
+def table_of(*connections: Connection) -> MemoryConnectionTable:
+    table = MemoryConnectionTable()
+    fill(table, *connections)
+    return table
 
 
-def registry_of(*connections: Connection) -> MemoryConnectionStore:
-    registry = MemoryConnectionStore()
-    fill(registry, *connections)
-    return registry
-
-
-def fill(registry: MemoryConnectionStore, *connections: Connection) -> None:
+def fill(table: MemoryConnectionTable, *connections: Connection) -> None:
     for connection in connections:
-        registry.add(connection)
+        table.add(connection)
 
 
-def ids(registry: MemoryConnectionStore) -> set[str]:
-    return {entry.id for entry in registry.segment(0, 1) if isinstance(entry, Connection)}
+def ids(table: MemoryConnectionTable) -> set[str]:
+    return {entry.id for entry in table.scan(0, 1) if isinstance(entry, Connection)}
 
 
-def counted(report: Report) -> dict[str, int]:
-    """The parts of the report that are not empty."""
-    return {name: count for name in PARTS if (count := getattr(report, name))}
+def counted(report: Report) -> dict[Outcome, int]:
+    """The outcomes that occurred."""
+    return {outcome: count for outcome, count in report.outcomes.items() if count}
 
 
-def test_a_connection_that_the_gateway_has_no_more_is_removed() -> None:
-    registry = registry_of(old("here"), old("gone"))
+def test_a_connection_that_is_gone_is_deleted() -> None:
+    table = table_of(old("here"), old("gone"))
 
-    report = swept(registry, FakeGateway({"gone": Answer.GONE}))
+    report = swept(table, FakeGateway({"gone": ProbeResult.GONE}))
 
-    assert ids(registry) == {"here"}
-    assert counted(report) == {"alive": 1, "gone": 1}
-    assert (report.scanned, report.asked, report.open, report.missed) == (2, 2, 1, 1)
+    assert ids(table) == {"here"}
+    assert counted(report) == {Outcome.ALIVE: 1, Outcome.GONE: 1}
+    assert (report.scanned, report.probed, report.open, report.missed_disconnects) == (2, 2, 1, 1)
     assert report.finished
     assert report.fault is None
 
 
-@pytest.mark.parametrize("answer", [Answer.THROTTLED, Answer.FORBIDDEN, Answer.FAILED])
-def test_what_is_no_word_on_a_connection_removes_nothing(answer: Answer) -> None:
-    registry = registry_of(old())
-
-    report = swept(registry, FakeGateway({"c-1": answer}))
-
-    assert ids(registry) == {"c-1"}
-    assert counted(report) == {answer.value: 1}
-    assert (report.asked, report.open, report.missed) == (1, 1, 0)
-
-
 @pytest.mark.parametrize(
-    ("age", "fate"),
+    ("result", "outcome"),
     [
-        (timedelta(seconds=-59), "young"),  # clocks differ
-        (timedelta(0), "young"),
-        (GRACE - timedelta(milliseconds=1), "young"),
-        (GRACE, "gone"),
-        (timedelta(hours=2, minutes=5), "gone"),
-        (timedelta(hours=2, minutes=5, milliseconds=1), "removed_by_age"),
+        (ProbeResult.THROTTLED, Outcome.THROTTLED),
+        (ProbeResult.FORBIDDEN, Outcome.FORBIDDEN),
+        (ProbeResult.FAILED, Outcome.FAILED),
     ],
 )
-def test_only_between_the_grace_and_the_longest_connection_is_the_gateway_asked(
-    age: timedelta, fate: str
-) -> None:
-    gateway = FakeGateway({"c-1": Answer.GONE})
+def test_a_probe_without_a_usable_answer_deletes_nothing(result: ProbeResult, outcome: Outcome) -> None:
+    table = table_of(old())
 
-    report = swept(registry_of(of_age(age)), gateway)
+    report = swept(table, FakeGateway({"c-1": result}))
 
-    assert counted(report) == {fate: 1}
-    assert report.asked == len(gateway.asked) == (1 if fate == "gone" else 0)
+    assert ids(table) == {"c-1"}
+    assert counted(report) == {outcome: 1}
+    assert (report.probed, report.open, report.missed_disconnects) == (1, 1, 0)
 
 
 @pytest.mark.parametrize(
-    ("connected_at", "created_at", "fate"),
+    ("age", "outcome"),
     [
-        (NOON, LONG_AGO, "young"),  # the gateway's own time before ours
-        (None, NOON, "young"),
-        (EPOCH, NOON, "young"),
-        (None, NOON - timedelta(hours=3), "removed_by_age"),
+        (timedelta(seconds=-59), Outcome.YOUNG),  # clocks differ
+        (timedelta(0), Outcome.YOUNG),
+        (GRACE - timedelta(milliseconds=1), Outcome.YOUNG),
+        (GRACE, Outcome.GONE),
+        (timedelta(hours=2, minutes=5), Outcome.GONE),
+        (timedelta(hours=2, minutes=5, milliseconds=1), Outcome.REMOVED_BY_AGE),
+    ],
+)
+def test_only_a_connection_past_its_grace_and_within_the_longest_duration_is_probed(
+    age: timedelta, outcome: Outcome
+) -> None:
+    gateway = FakeGateway({"c-1": ProbeResult.GONE})
+
+    report = swept(table_of(of_age(age)), gateway)
+
+    assert counted(report) == {outcome: 1}
+    assert report.probed == len(gateway.probed) == (1 if outcome is Outcome.GONE else 0)
+
+
+@pytest.mark.parametrize(
+    ("connected_at", "created_at", "outcome"),
+    [
+        (NOON, LONG_AGO, Outcome.YOUNG),  # the gateway's own time before ours
+        (None, NOON, Outcome.YOUNG),
+        (EPOCH, NOON, Outcome.YOUNG),
+        (None, NOON - timedelta(hours=3), Outcome.REMOVED_BY_AGE),
     ],
 )
 def test_the_age_counts_from_the_gateways_time_or_else_from_ours(
-    connected_at: datetime | None, created_at: datetime, fate: str
+    connected_at: datetime | None, created_at: datetime, outcome: Outcome
 ) -> None:
-    report = swept(registry_of(old(connected_at=connected_at, created_at=created_at)), FakeGateway())
+    report = swept(table_of(old(connected_at=connected_at, created_at=created_at)), FakeGateway())
 
-    assert counted(report) == {fate: 1}
+    assert counted(report) == {outcome: 1}
 
 
 @pytest.mark.parametrize(
-    "unlikely",
+    "unusable",
     [EPOCH, EPOCH + timedelta(milliseconds=NOON.timestamp()), NOON + timedelta(seconds=61)],
     ids=["unknown", "written in seconds", "in the future"],
 )
-@pytest.mark.parametrize("answer", [Answer.ALIVE, Answer.GONE])
-def test_an_age_that_can_not_be_is_no_reason_to_remove_and_none_to_spare(
-    unlikely: datetime, answer: Answer
+@pytest.mark.parametrize(
+    ("result", "outcome"), [(ProbeResult.ALIVE, Outcome.ALIVE), (ProbeResult.GONE, Outcome.GONE)]
+)
+def test_a_connection_of_unknown_age_is_probed(
+    unusable: datetime, result: ProbeResult, outcome: Outcome
 ) -> None:
-    report = swept(registry_of(old(connected_at=None, created_at=unlikely)), FakeGateway({"c-1": answer}))
+    report = swept(table_of(old(connected_at=None, created_at=unusable)), FakeGateway({"c-1": result}))
 
-    assert counted(report) == {answer.value: 1}
+    assert counted(report) == {outcome: 1}
 
 
-def test_a_mark_stays_for_its_time_and_is_removed_after_it() -> None:
-    registry = MemoryConnectionStore()
-    a_mark(registry, "young", until=NOON)
-    a_mark(registry, "past", until=NOON - timedelta(seconds=1))
+def test_a_tombstone_is_kept_until_it_expires_and_deleted_after_that() -> None:
+    table = MemoryConnectionTable()
+    add_tombstone(table, "young", expires_at=NOON)
+    add_tombstone(table, "past", expires_at=NOON - timedelta(seconds=1))
     gateway = FakeGateway()
 
-    report = swept(registry, gateway)
+    report = swept(table, gateway)
 
-    assert [entry.connection_id for entry in registry.segment(0, 1) if isinstance(entry, Tombstone)] == [
-        "young"
-    ]
-    assert counted(report) == {"marks_kept": 1, "marks_removed": 1}
-    assert (report.open, report.missed, gateway.asked) == (0, 0, [])
+    assert [entry.connection_id for entry in table.scan(0, 1) if isinstance(entry, Tombstone)] == ["young"]
+    assert counted(report) == {Outcome.TOMBSTONE_KEPT: 1, Outcome.TOMBSTONE_REMOVED: 1}
+    assert (report.open, report.missed_disconnects, gateway.probed) == (0, 0, [])
 
 
-def test_a_connection_that_came_in_its_place_since_the_question_stays() -> None:
-    registry = registry_of(old())
+def test_a_newer_connection_that_took_the_id_after_the_probe_stays() -> None:
+    table = table_of(old())
     newer = old(connected_at=NOON)
 
-    report = swept(registry, FakeGateway({"c-1": Answer.GONE}, first=lambda _: registry.add(newer)))
+    report = swept(table, FakeGateway({"c-1": ProbeResult.GONE}, before=lambda _: table.add(newer)))
 
-    assert registry.get(newer.id) == newer
-    assert counted(report) == {"changed_meanwhile": 1}
-    assert report.missed == 0
-
-
-def test_a_connection_that_closed_by_itself_since_the_question_was_not_missed() -> None:
-    registry = registry_of(old())
-    gateway = FakeGateway({"c-1": Answer.GONE}, first=lambda it: registry.remove(it.id, it.connected_at))
-
-    report = swept(registry, gateway)
-
-    assert counted(report) == {"changed_meanwhile": 1}
-    assert report.missed == 0
+    assert table.get(newer.id) == newer
+    assert counted(report) == {Outcome.CHANGED_MEANWHILE: 1}
+    assert report.missed_disconnects == 0
 
 
-def test_a_removal_that_the_store_does_not_confirm_is_a_failure_and_the_sweep_goes_on() -> None:
-    registry = FaultyRegistry(keeps=frozenset({"stuck", "stuck too"}))
-    fill(registry, old("stuck"), of_age(timedelta(days=1), "stuck too"), old("gone"), old("here"))
+def test_a_connection_that_closed_by_itself_after_the_probe_is_no_missed_disconnect() -> None:
+    table = table_of(old())
+    gateway = FakeGateway({"c-1": ProbeResult.GONE}, before=lambda it: table.remove(it.id, it.connected_at))
 
-    report = swept(registry, FakeGateway({"stuck": Answer.GONE, "gone": Answer.GONE}))
+    report = swept(table, gateway)
 
-    assert ids(registry) == {"stuck", "stuck too", "here"}
-    assert counted(report) == {"not_removed": 2, "gone": 1, "alive": 1}
+    assert counted(report) == {Outcome.CHANGED_MEANWHILE: 1}
+    assert report.missed_disconnects == 0
+
+
+def test_a_delete_that_the_store_does_not_confirm_is_counted_and_the_sweep_goes_on() -> None:
+    table = FaultyTable(keeps=frozenset({"stuck", "stuck too"}))
+    fill(table, old("stuck"), of_age(timedelta(days=1), "stuck too"), old("gone"), old("here"))
+
+    report = swept(table, FakeGateway({"stuck": ProbeResult.GONE, "gone": ProbeResult.GONE}))
+
+    assert ids(table) == {"stuck", "stuck too", "here"}
+    assert counted(report) == {Outcome.NOT_REMOVED: 2, Outcome.GONE: 1, Outcome.ALIVE: 1}
     assert report.finished
 
 
 @pytest.mark.parametrize("read", [0, 2])
-def test_a_store_that_can_not_be_read_on_ends_the_run_with_what_it_has(read: int) -> None:
-    registry = FaultyRegistry(ends_after=read)
-    fill(registry, old("c-1"), old("c-2"), old("c-3"))
+def test_a_store_that_can_not_be_read_ends_the_sweep_and_the_report_has_the_fault(read: int) -> None:
+    table = FaultyTable(ends_after=read)
+    fill(table, old("c-1"), old("c-2"), old("c-3"))
 
-    report = swept(registry, FakeGateway())
+    report = swept(table, FakeGateway())
 
-    assert counted(report) == ({"alive": read} if read else {})
+    assert counted(report) == ({Outcome.ALIVE: read} if read else {})
     assert (report.scanned, report.finished, report.fault) == (read, False, "ThrottlingException")
 
 
-def test_a_dry_run_asks_and_counts_and_removes_nothing() -> None:
-    registry = registry_of(old("here"), old("gone"), of_age(timedelta(days=1), "ancient"))
-    a_mark(registry, "past", until=LONG_AGO)
-    before = list(registry.segment(0, 1))
+def test_a_dry_run_probes_and_counts_and_deletes_nothing() -> None:
+    table = table_of(old("here"), old("gone"), of_age(timedelta(days=1), "ancient"))
+    add_tombstone(table, "past", expires_at=LONG_AGO)
+    before = list(table.scan(0, 1))
 
-    report = a_sweep(registry, FakeGateway({"gone": Answer.GONE}))(segment=0, of=1, until=LATER, dry_run=True)
+    report = a_sweep(table, FakeGateway({"gone": ProbeResult.GONE}))(
+        segment=0, of=1, until=LATER, dry_run=True
+    )
 
-    assert list(registry.segment(0, 1)) == before
-    assert counted(report) == {"alive": 1, "gone": 1, "removed_by_age": 1, "marks_removed": 1}
+    assert list(table.scan(0, 1)) == before
+    assert counted(report) == {
+        Outcome.ALIVE: 1,
+        Outcome.GONE: 1,
+        Outcome.REMOVED_BY_AGE: 1,
+        Outcome.TOMBSTONE_REMOVED: 1,
+    }
     assert report.dry_run
-    assert (report.asked, report.missed) == (2, 2)
+    assert (report.probed, report.missed_disconnects) == (2, 2)
 
 
-def test_from_its_deadline_on_nothing_is_asked_or_removed() -> None:
-    registry = registry_of(old("asked"), old("c-2"), of_age(timedelta(days=1), "ancient"))
+def test_from_its_deadline_on_a_sweep_probes_and_deletes_nothing() -> None:
+    table = table_of(old("probed"), old("c-2"), of_age(timedelta(days=1), "ancient"))
     clock = FixedClock()
-    gateway = FakeGateway(first=lambda _: clock.advance(timedelta(minutes=1)))
+    gateway = FakeGateway(before=lambda _: clock.advance(timedelta(minutes=1)))
 
-    report = a_sweep(registry, gateway, clock=clock, concurrency=1)(
+    report = a_sweep(table, gateway, clock=clock, workers=ThreadWorkers(1))(
         segment=0, of=1, until=NOON + timedelta(minutes=1)
     )
 
-    assert gateway.asked == ["asked"]
-    assert ids(registry) == {"asked", "c-2", "ancient"}
-    assert counted(report) == {"alive": 1, "left_for_next_time": 1}
+    assert gateway.probed == ["probed"]
+    assert ids(table) == {"probed", "c-2", "ancient"}
+    assert counted(report) == {Outcome.ALIVE: 1, Outcome.LEFT_FOR_NEXT_TIME: 1}
     assert not report.finished
 
 
-def test_a_turn_that_comes_after_the_deadline_is_not_taken() -> None:
+def test_a_wait_for_the_rate_limit_that_ends_after_the_deadline_leads_to_no_probe() -> None:
     clock = FixedClock()
     gateway = FakeGateway()
+    rate_limiter = FakeRateLimiter(lambda: clock.advance(timedelta(hours=1)))
 
-    report = swept(registry_of(old()), gateway, clock=clock, pace=lambda: clock.advance(timedelta(hours=1)))
+    report = swept(table_of(old()), gateway, clock=clock, rate_limiter=rate_limiter)
 
-    assert gateway.asked == []
-    assert counted(report) == {"left_for_next_time": 1}
+    assert gateway.probed == []
+    assert counted(report) == {Outcome.LEFT_FOR_NEXT_TIME: 1}
 
 
-def test_a_segment_that_ends_with_the_deadline_is_finished() -> None:
+def test_a_sweep_that_has_scanned_the_segment_by_its_deadline_is_finished() -> None:
     clock = FixedClock()
-    gateway = FakeGateway(first=lambda _: clock.advance(timedelta(hours=2)))
+    gateway = FakeGateway(before=lambda _: clock.advance(timedelta(hours=2)))
 
-    assert swept(registry_of(old()), gateway, clock=clock, concurrency=1).finished
+    assert swept(table_of(old()), gateway, clock=clock, workers=ThreadWorkers(1)).finished
 
 
-def test_each_question_waits_for_its_turn_and_nothing_else_does() -> None:
-    registry = registry_of(
-        old("c-1"), old("c-2"), of_age(timedelta(0), "young"), of_age(timedelta(days=1), "ancient")
+def test_each_probe_waits_for_the_rate_limit_and_nothing_else_does() -> None:
+    table = table_of(
+        old("c-1"), old("c-2"), of_age(timedelta(0), Outcome.YOUNG), of_age(timedelta(days=1), "ancient")
     )
-    a_mark(registry, "past", until=LONG_AGO)
-    turns: list[None] = []
+    add_tombstone(table, "past", expires_at=LONG_AGO)
+    waits: list[None] = []
 
-    report = swept(registry, FakeGateway(), pace=lambda: turns.append(None))
+    report = swept(table, FakeGateway(), rate_limiter=FakeRateLimiter(lambda: waits.append(None)))
 
-    assert len(turns) == report.asked == 2
+    assert len(waits) == report.probed == 2
 
 
-def test_as_many_questions_as_allowed_are_put_at_once_and_never_more() -> None:
-    together = Barrier(4, timeout=10)  # passes only where four are there at the same time
+def test_as_many_probes_as_there_are_workers_run_at_once_and_never_more() -> None:
+    together = Barrier(4, timeout=10)  # passes only if four run at the same time
     lock, now, most = Lock(), 0, 0
 
     def meet(_: Connection) -> None:
@@ -334,87 +337,105 @@ def test_as_many_questions_as_allowed_are_put_at_once_and_never_more() -> None:
         with lock:
             now -= 1
 
-    report = swept(
-        registry_of(*(old(f"c-{number}") for number in range(40))), FakeGateway(first=meet), concurrency=4
-    )
+    table = table_of(*(old(f"c-{number}") for number in range(40)))
 
-    assert report.alive == 40
+    report = swept(table, FakeGateway(before=meet), workers=ThreadWorkers(4))
+
+    assert counted(report) == {Outcome.ALIVE: 40}
     assert most == 4
 
 
-def test_what_is_held_does_not_grow_with_the_table() -> None:
-    registry = EndlessRegistry()
+def test_the_number_of_entries_held_does_not_grow_with_the_table() -> None:
+    table = EndlessTable()
     clock = FixedClock()
-    lock, answered, most_held = Lock(), 0, 0
+    lock, probed, most_held = Lock(), 0, 0
 
     def look(_: Connection) -> None:
-        nonlocal answered, most_held
+        nonlocal probed, most_held
         with lock:
-            most_held = max(most_held, registry.fetched - answered)
-            answered += 1
+            most_held = max(most_held, table.fetched - probed)
+            probed += 1
             clock.advance(timedelta(seconds=1))
 
-    report = swept(registry, FakeGateway(first=look), clock=clock, concurrency=4)
+    report = swept(table, FakeGateway(before=look), clock=clock, workers=ThreadWorkers(4))
 
-    assert report.asked >= 3600
+    assert report.probed >= 3600
     assert most_held <= 2 * 4
 
 
-def test_a_bug_comes_to_light_and_no_removal_under_way_is_lost() -> None:
-    registry = registry_of(old("bug"), old("gone"), old("never asked"))
-    both_asked = Barrier(2, timeout=10)
+def test_a_bug_is_raised_and_the_deletes_under_way_are_completed() -> None:
+    table = table_of(old("bug"), old("gone"))
+    both_probed = Barrier(2, timeout=10)
     raised = Event()
 
-    def first(connection: Connection) -> None:
-        both_asked.wait()
+    def meet(connection: Connection) -> None:
+        both_probed.wait()
         if connection.id == "bug":
             raised.set()
             raise TypeError("a bug")
         raised.wait(10)
 
-    gateway = FakeGateway({"gone": Answer.GONE}, first=first)
+    gateway = FakeGateway({"gone": ProbeResult.GONE}, before=meet)
 
     with pytest.raises(TypeError, match="a bug"):
-        swept(registry, gateway, concurrency=2)
-    assert "gone" not in ids(registry)
-    assert "bug" in ids(registry)
+        swept(table, gateway, workers=ThreadWorkers(2))
+    assert "gone" not in ids(table)
+    assert "bug" in ids(table)
 
 
-def test_a_bug_in_reading_comes_to_light() -> None:
-    class BrokenRegistry(MemoryConnectionStore):
-        def segment(self, number: int, of: int) -> Iterator[Entry]:
+def test_a_bug_ends_the_sweep() -> None:
+    gateway = FakeGateway(before=lambda _: 1 / 0)
+
+    with pytest.raises(ZeroDivisionError):
+        swept(EndlessTable(), gateway)
+
+
+def test_a_bug_ends_the_sweep_although_no_further_entry_needs_a_worker() -> None:
+    class YoungWithoutEnd(MemoryConnectionTable):
+        def scan(self, segment: int, of: int) -> Iterator[Entry]:
+            yield old()
+            for number in itertools.count():
+                yield of_age(timedelta(), f"young-{number}")
+
+    with pytest.raises(ZeroDivisionError):
+        swept(YoungWithoutEnd(), FakeGateway(before=lambda _: 1 / 0))
+
+
+def test_a_bug_in_the_scan_is_raised() -> None:
+    class BrokenTable(MemoryConnectionTable):
+        def scan(self, segment: int, of: int) -> Iterator[Entry]:
             yield old()
             raise TypeError("a bug")
 
     with pytest.raises(TypeError, match="a bug"):
-        swept(BrokenRegistry(), FakeGateway())
+        swept(BrokenTable(), FakeGateway())
 
 
-def test_an_answer_that_is_none_to_a_question_is_a_bug() -> None:
+def test_a_result_that_no_probe_can_have_is_a_bug() -> None:
     with pytest.raises(KeyError):
-        swept(registry_of(old()), FakeGateway({"c-1": Answer.CLOSED}))
+        swept(table_of(old()), FakeGateway({"c-1": ProbeResult.CLOSED}))
 
 
-def test_whoever_interrupts_a_sweep_does_not_wait_for_its_end() -> None:
+def test_an_interrupted_sweep_ends_before_its_scan_does() -> None:
     interrupt = iter([_thread.interrupt_main])
 
     with pytest.raises(KeyboardInterrupt):
-        swept(EndlessRegistry(), FakeGateway(first=lambda _: next(interrupt, lambda: None)()))
+        swept(EndlessTable(), FakeGateway(before=lambda _: next(interrupt, lambda: None)()))
 
 
-def test_each_segment_is_swept_on_its_own_and_together_they_are_everything() -> None:
+def test_each_segment_is_swept_by_itself_and_together_they_are_the_whole_table() -> None:
     names = {f"c-{number}" for number in range(50)}
-    registry = registry_of(*map(old, names))
+    table = table_of(*map(old, names))
     gateway = FakeGateway()
 
-    reports = [a_sweep(registry, gateway)(segment=number, of=3, until=LATER) for number in range(3)]
+    reports = [a_sweep(table, gateway)(segment=number, of=3, until=LATER) for number in range(3)]
 
-    assert sorted(gateway.asked) == sorted(names)
+    assert sorted(gateway.probed) == sorted(names)
     assert [(report.segment, report.of) for report in reports] == [(0, 3), (1, 3), (2, 3)]
     assert all(0 < report.scanned < 50 for report in reports)
 
 
-def test_the_segments_come_round_by_the_clock() -> None:
+def test_the_clock_tells_the_segment_whose_turn_it_is() -> None:
     every = timedelta(minutes=5)
 
     turns = [segment_at(NOON + number * every, every, 3) for number in range(4)]
@@ -428,41 +449,51 @@ def test_the_segments_come_round_by_the_clock() -> None:
 
 
 AGES = st.sampled_from([-120, -1, 0, 29, 30, 600, 7200, 7500, 7501, 90_000])
-ROWS = st.lists(
+CONNECTIONS = st.lists(
     st.tuples(
         AGES,
-        st.sampled_from([it for it in Answer if it is not Answer.CLOSED]),
+        st.sampled_from([it for it in ProbeResult if it is not ProbeResult.CLOSED]),
         st.sampled_from(["", "stuck"]),
     ),
     max_size=20,
 )
-MARKS = st.lists(st.integers(-2, 2), max_size=5)
+TOMBSTONES = st.lists(st.integers(-2, 2), max_size=5)
 
 
-@given(rows=ROWS, marks=MARKS, dry_run=st.booleans(), ends_after=st.none() | st.integers(0, 25))
-def test_every_entry_is_counted_once_and_none_removed_but_the_dead(
-    rows: list[tuple[int, Answer, str]], marks: list[int], *, dry_run: bool, ends_after: int | None
+@given(
+    connections=CONNECTIONS,
+    tombstones=TOMBSTONES,
+    dry_run=st.booleans(),
+    ends_after=st.none() | st.integers(0, 25),
+)
+def test_every_entry_is_counted_once_and_only_those_of_ended_connections_are_deleted(
+    connections: list[tuple[int, ProbeResult, str]],
+    tombstones: list[int],
+    *,
+    dry_run: bool,
+    ends_after: int | None,
 ) -> None:
-    named = {f"c-{number}": row for number, row in enumerate(rows)}
-    registry = FaultyRegistry(
+    named = {f"c-{number}": it for number, it in enumerate(connections)}
+    table = FaultyTable(
         ends_after=ends_after, keeps=frozenset(name for name, (_, _, stuck) in named.items() if stuck)
     )
-    fill(registry, *(of_age(timedelta(seconds=age), name) for name, (age, _, _) in named.items()))
-    for number, seconds in enumerate(marks):
-        a_mark(registry, f"mark-{number}", until=NOON + timedelta(seconds=seconds))
-    gateway = FakeGateway({name: answer for name, (_, answer, _) in named.items()})
+    fill(table, *(of_age(timedelta(seconds=age), name) for name, (age, _, _) in named.items()))
+    for number, seconds in enumerate(tombstones):
+        add_tombstone(table, f"tombstone-{number}", expires_at=NOON + timedelta(seconds=seconds))
+    gateway = FakeGateway({name: result for name, (_, result, _) in named.items()})
 
-    report = a_sweep(registry, gateway, concurrency=2)(segment=0, of=1, until=LATER, dry_run=dry_run)
+    report = a_sweep(table, gateway, workers=ThreadWorkers(2))(segment=0, of=1, until=LATER, dry_run=dry_run)
 
-    assert sum(counted(report).values()) == report.scanned
-    assert report.asked == len(gateway.asked) == len(set(gateway.asked))
+    scanned = min(len(connections) + len(tombstones), 99 if ends_after is None else ends_after)
+    assert report.scanned == sum(counted(report).values()) == scanned
+    assert report.probed == len(gateway.probed) == len(set(gateway.probed))
     assert report.finished == (ends_after is None)
-    assert report.scanned == min(len(rows) + len(marks), 99 if ends_after is None else ends_after)
-    left = MemoryConnectionStore.segment(registry, 0, 1)
+    left = MemoryConnectionTable.scan(table, 0, 1)
     left_ids = {entry.id if isinstance(entry, Connection) else entry.connection_id for entry in left}
-    removed = {*named, *(f"mark-{number}" for number in range(len(marks)))} - left_ids
-    assert len(removed) == (0 if dry_run else report.missed + report.marks_removed)
-    for name in removed & named.keys():
-        age, answer, stuck = named[name]
-        assert age > 7500 or (answer is Answer.GONE and not 0 <= age < 30 and age != -1)
+    deleted = {*named, *(f"tombstone-{number}" for number in range(len(tombstones)))} - left_ids
+    expected = report.missed_disconnects + report.outcomes[Outcome.TOMBSTONE_REMOVED]
+    assert len(deleted) == (0 if dry_run else expected)
+    for name in deleted & named.keys():
+        age, result, stuck = named[name]
+        assert age > 7500 or (result is ProbeResult.GONE and not 0 <= age < 30 and age != -1)
         assert not stuck

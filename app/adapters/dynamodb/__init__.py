@@ -1,15 +1,4 @@
-"""Connections in a DynamoDB table, and who is present in another, through boto3's low-level client."""
+"""Connections and presence in DynamoDB: stores over a Transport, and two transports, ``sdk`` and ``direct``.
 
-from app.adapters.dynamodb.client import dynamodb_client
-from app.adapters.dynamodb.entries import entry_in
-from app.adapters.dynamodb.presence import DynamoDBPresenceStore
-from app.adapters.dynamodb.registry import DynamoDBConnectionRegistry
-from app.adapters.dynamodb.store import DynamoDBConnectionStore
-
-__all__ = [
-    "DynamoDBConnectionRegistry",
-    "DynamoDBConnectionStore",
-    "DynamoDBPresenceStore",
-    "dynamodb_client",
-    "entry_in",
-]
+A handshake imports ``direct`` alone, so nothing is imported here.
+"""

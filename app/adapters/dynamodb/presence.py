@@ -1,4 +1,4 @@
-"""Who is present, in a DynamoDB table of its own, through boto3's low-level client."""
+"""The PresenceStore in DynamoDB, in a table of its own."""
 
 import json
 import random
@@ -7,103 +7,103 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from app.adapters.dynamodb.client import Attempts, confirm
-from app.adapters.dynamodb_wire import SECOND, Value, number
+from app.adapters.dynamodb.items import MILLISECOND, SECOND, UNKNOWN_TIME, Value, number
+from app.adapters.dynamodb.transport import ConditionFailed, Transport
 from app.domain.errors import StorageUnavailable
+from app.domain.lifecycle import ConnectionRef
+from app.domain.model import ConnectionId
 from app.domain.ports import Clock
-from app.domain.upkeep import Client, ConnectionRef, Presence, Turn, VisitEvent, VisitId, parts_of
+from app.domain.presence import Client, Joined, Left, Presence, PresenceEvent, SessionId
 
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
+_LEFT_TTL = timedelta(days=1)  # how long a stream keeps a record (DynamoDB's developer guide, 'Streams')
+_ATTEMPTS = 20
+_MAX_PAUSE = 0.1  # s
 
-_MARK_LASTS = timedelta(days=1)  # as long as a stream keeps a change (DynamoDB's developer guide, 'Streams')
-_TRIES = 20
-_LONGEST_PAUSE = 0.1  # s
+_KINDS: dict[str, type[PresenceEvent]] = {"joined": Joined, "left": Left}
 
 
 class DynamoDBPresenceStore:
-    """PresenceStore in the DynamoDB table *table*, whose partition key is ``id`` and whose TTL is ``ttl``.
+    """PresenceStore in the DynamoDB *table*, whose partition key is ``id`` and whose TTL is ``ttl``.
 
-    A client has one item: the set of its connections, its visit, what is
-    untold of it, and a version, the condition under which it is replaced. A
-    presence of nothing has no item. An id whose connections have left has one
-    too, with when the last of them began, and a ``ttl``. Several threads may
-    call it at once.
+    A client has one item: the set of its connections, its session, its outbox,
+    and a version for optimistic locking. An empty presence has no item. A
+    connection id that has left has an item, too, with the time at which its
+    last connection began. Thread-safe.
 
-    What it costs, in units to read and to write, where an item has less than
-    1 KB, which is some 20 connections; each further KB is one more to write:
+    Cost in read and write units, for items under 1 KB (about 20 connections);
+    each further KB adds one write unit:
 
     ====================================================  ====  =====
     ``change``                                            1     1
     ``change`` that changes nothing                       1     0
-    ... for each other change that came between           0     1
-    ``mark_left``; that DynamoDB deletes the mark later   0     1
+    ... for each concurrent change                        0     1
+    ``mark_left``; its expiry by DynamoDB                 0     1
     ``has_left``                                          1     0
-    a visit of one connection, all in all                 6     5
-    each further connection of a visit                    4     3
-    a connection of a client that is not known            1     1
+    a session of one connection, in all                   6     5
+    each further connection of a session                  4     3
+    a connection of an unknown client                     1     1
     ====================================================  ====  =====
     """
 
     def __init__(
         self,
-        client: "DynamoDBClient",
+        transport: Transport,
         table: str,
         *,
         clock: Clock,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._client = client
+        self._transport = transport
         self._table = table
         self._clock = clock
-        self._attempts = Attempts(client)
         self._pause = pause
 
     def change(self, client: Client, step: Callable[[Presence], Presence]) -> Presence:
-        key = _key(_client_id(client))
+        key = _client_key(client)
         item = self._get(key)
         for pause in _pauses():
-            presence = _presence_in(item)
+            presence = _presence_from(client, item)
             changed = step(presence)
             if changed == presence:
                 return changed
-            refusal = self._replace(key, item, changed)
-            if refusal is None:
+            try:
+                self._replace(key, item, changed)
+            except ConditionFailed as failure:
+                item = failure.item if isinstance(failure.item, dict) else {}
+            else:
                 return changed
-            item = refusal.get("Item", {})
             self._pause(pause)
         raise StorageUnavailable("Contended", outcome_unknown=False)
 
     def mark_left(self, ref: ConnectionRef) -> None:
-        key, began = _mark(ref)
-        mark = {"began": {"N": str(began)}, "ttl": number(self._clock.now() + _MARK_LASTS, SECOND)}
-        with self._attempts.faults_named(), suppress(self._client.exceptions.ConditionalCheckFailedException):
-            confirm(
-                self._client.put_item(
-                    TableName=self._table,
-                    Item=key | mark,
-                    ConditionExpression="attribute_not_exists(began) OR began <= :began",
-                    ExpressionAttributeValues={":began": mark["began"]},
-                )
-            )
+        began = number(ref.began_at, MILLISECOND)
+        ttl = number(self._clock.now() + _LEFT_TTL, SECOND)
+        request = {
+            "TableName": self._table,
+            "Item": _left_key(ref) | {"began": began, "ttl": ttl},
+            "ConditionExpression": "attribute_not_exists(began) OR began <= :began",
+            "ExpressionAttributeValues": {":began": began},
+        }
+        with suppress(ConditionFailed):  # a newer connection of the id has left
+            self._transport.call("PutItem", request)
 
     def has_left(self, ref: ConnectionRef) -> bool:
-        key, began = _mark(ref)
-        mark = self._get(key)
-        return bool(mark) and began <= int(mark["began"]["N"])
+        item = self._get(_left_key(ref))
+        return bool(item) and _milliseconds(ref) <= int(item["began"]["N"])
 
     def _get(self, key: dict[str, Value]) -> Mapping[str, Any]:
-        with self._attempts.faults_named():
-            answer = self._client.get_item(TableName=self._table, Key=key, ConsistentRead=True)
-            confirm(answer)
-        return answer.get("Item", {})
+        request = {"TableName": self._table, "Key": key, "ConsistentRead": True}
+        item: Mapping[str, Any] = self._transport.call("GetItem", request).body.get("Item", {})
+        return item
 
-    def _replace(
-        self, key: dict[str, Value], item: Mapping[str, Any], presence: Presence
-    ) -> Mapping[str, Any] | None:
-        """Put *presence* in the place of *item*, or nothing if it is empty; the refusal, if refused."""
+    def _replace(self, key: dict[str, Value], item: Mapping[str, Any], presence: Presence) -> None:
+        """Replace *item* by *presence*; an empty one deletes the item.
+
+        Raises:
+            ConditionFailed: another change came first.
+        """
         request: dict[str, Any] = {
             "TableName": self._table,
             "ConditionExpression": "attribute_not_exists(id)",
@@ -112,61 +112,65 @@ class DynamoDBPresenceStore:
         if item:
             request["ConditionExpression"] = "version = :version"
             request["ExpressionAttributeValues"] = {":version": item["version"]}
-        with self._attempts.faults_named():
-            try:
-                if presence == Presence():
-                    confirm(self._client.delete_item(**request, Key=key))
-                else:
-                    confirm(self._client.put_item(**request, Item=key | _attributes(presence)))
-            except self._client.exceptions.ConditionalCheckFailedException as refusal:
-                return refusal.response
-        return None
+        if presence.is_empty():
+            self._transport.call("DeleteItem", request | {"Key": key})
+        else:
+            self._transport.call("PutItem", request | {"Item": key | _attributes(presence)})
 
 
-def _key(text: str) -> dict[str, Value]:
-    return {"id": {"S": text}}
-
-
-def _client_id(client: Client) -> str:
-    """JSON, for no three texts may look like another three."""
+def _client_key(client: Client) -> dict[str, Value]:
+    """Return the key of a client's item: JSON, so that different clients have different keys."""
     parts = [client.client_id, client.account, client.region]
-    return "client#" + json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
+    return {"id": {"S": "client#" + json.dumps(parts, ensure_ascii=False, separators=(",", ":"))}}
 
 
-def _mark(ref: ConnectionRef) -> tuple[dict[str, Value], int]:
-    """The key of the mark, and when the connection began."""
-    connection_id, began = parts_of(ref)
-    return _key(f"left#{connection_id}"), began
+def _left_key(ref: ConnectionRef) -> dict[str, Value]:
+    return {"id": {"S": f"left#{ref.connection_id}"}}
 
 
 def _attributes(presence: Presence) -> dict[str, Value]:
-    # A count would come round to the same number when the item was deleted and made anew in between.
+    # Random: a counter would repeat a value after the item is deleted and created again.
     attributes: dict[str, Value] = {"version": {"S": secrets.token_hex(8)}}
     if presence.connections:
-        attributes["connections"] = {"SS": sorted(presence.connections)}
-    if presence.visit is not None:
-        attributes["visit"] = {"S": presence.visit}
-    if presence.untold:
-        told_as = [f"{event.turn.value} {event.visit}" for event in presence.untold]
-        attributes["untold"] = {"L": [{"S": text} for text in told_as]}
+        refs = sorted(f"{ref.connection_id}@{_milliseconds(ref)}" for ref in presence.connections)
+        attributes["connections"] = {"SS": refs}
+    if presence.session is not None:
+        attributes["visit"] = {"S": presence.session}
+    if presence.outbox:
+        attributes["outbox"] = {"L": [{"S": _event_text(event)} for event in presence.outbox]}
     return attributes
 
 
-def _presence_in(item: Mapping[str, Any]) -> Presence:
-    visit = item.get("visit", {}).get("S")
+def _presence_from(client: Client, item: Mapping[str, Any]) -> Presence:
+    session = item.get("visit", {}).get("S")
     return Presence(
-        connections=frozenset(map(ConnectionRef, item.get("connections", {}).get("SS", ()))),
-        visit=None if visit is None else VisitId(visit),
-        untold=tuple(_event_in(text["S"]) for text in item.get("untold", {}).get("L", ())),
+        client,
+        connections=frozenset(map(_ref_from, item.get("connections", {}).get("SS", ()))),
+        session=None if session is None else SessionId(session),
+        outbox=tuple(_event_from(client, text["S"]) for text in item.get("outbox", {}).get("L", ())),
     )
 
 
-def _event_in(text: str) -> VisitEvent:
-    turn, _, visit = text.partition(" ")
-    return VisitEvent(Turn(turn), VisitId(visit))
+def _ref_from(text: str) -> ConnectionRef:
+    connection_id, _, began = text.rpartition("@")
+    return ConnectionRef(ConnectionId(connection_id), UNKNOWN_TIME + int(began) * MILLISECOND)
+
+
+def _milliseconds(ref: ConnectionRef) -> int:
+    return (ref.began_at - UNKNOWN_TIME) // MILLISECOND
+
+
+def _event_text(event: PresenceEvent) -> str:
+    kind = next(name for name, class_ in _KINDS.items() if isinstance(event, class_))
+    return f"{kind} {event.session}"
+
+
+def _event_from(client: Client, text: str) -> PresenceEvent:
+    kind, _, session = text.partition(" ")
+    return _KINDS[kind](client, SessionId(session))
 
 
 def _pauses() -> Iterator[float]:
-    """After each try a random pause, in seconds, so that those who met there do not meet again."""
-    for tried in range(_TRIES):
-        yield random.uniform(0, min(_LONGEST_PAUSE, 0.002 * 2**tried))  # noqa: S311 - no secret is made of it
+    """Yield a random pause in seconds after each attempt, so that concurrent writers don't collide again."""
+    for attempt in range(_ATTEMPTS):
+        yield random.uniform(0, min(_MAX_PAUSE, 0.002 * 2**attempt))  # noqa: S311 - not a secret

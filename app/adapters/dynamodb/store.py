@@ -1,67 +1,68 @@
-"""ConnectionStore through boto3's low-level client."""
+"""The ConnectionStore in DynamoDB."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from app.adapters.dynamodb.client import Attempts, confirm
-from app.adapters.dynamodb_wire import addition, closing_mark, key, removal, standing, unmarked
-from app.domain.model import Connection, ConnectionId, Removed
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
-
-    type _Operation = Callable[..., Mapping[str, Any]]
+from app.adapters.dynamodb.items import (
+    connection_or_none,
+    delete_if_not_newer,
+    existing_or_raise,
+    put_if_newer,
+    put_tombstone,
+)
+from app.adapters.dynamodb.transport import ConditionFailed, Transport
+from app.domain.errors import StorageUnavailable
+from app.domain.model import Connection, ConnectionId, Removed, Tombstone
 
 
 class DynamoDBConnectionStore:
-    """ConnectionStore in the DynamoDB table *table*, whose partition key is ``connectionId``.
+    """ConnectionStore in the DynamoDB *table*, whose partition key is ``connectionId``.
 
-    A retried write is safe here: an ``add`` that had succeeded finds its own
-    row and leaves it, a ``remove`` that had succeeded finds nothing, and says
-    that it can't be certain. Several threads may call it at once.
+    Cost in write units, per KB of the item (most have less than one). Each of
+    the up to two indexes that an item is in adds one unit:
+
+    =====================================================  =============================
+    ``add``                                                1 + indexes
+    ``add`` that replaces an older item                    1 + twice the indexes
+    ``add`` that changes nothing, or is refused            1
+    ``remove``                                             1 + indexes
+    ``remove`` that finds nothing                          1
+    ``tombstone``, only after one of those                 1
+    ``tombstone`` that replaces a connection               1 + indexes
+    expiry by DynamoDB                                     0
+    =====================================================  =============================
     """
 
-    def __init__(self, client: "DynamoDBClient", table: str) -> None:
-        self._client = client
+    def __init__(self, transport: Transport, table: str) -> None:
+        self._transport = transport
         self._table = table
-        self._attempts = Attempts(client)
 
     def add(self, connection: Connection) -> Connection:
-        with self._attempts.faults_named():
-            try:
-                confirm(self._client.put_item(TableName=self._table, **addition(connection)))
-            except self._client.exceptions.ConditionalCheckFailedException as failure:
-                return standing(failure.response["Item"], connection)  # type: ignore[typeddict-item]  # it is there
+        try:
+            self._transport.call("PutItem", {"TableName": self._table} | put_if_newer(connection))
+        except ConditionFailed as failure:
+            return existing_or_raise(_own_item(connection.id, failure.item), connection)
         return connection
 
     def remove(self, connection_id: ConnectionId, connected_at: datetime | None) -> Removed:
-        return self._taken_out(self._client.delete_item, removal(connection_id, connected_at))
+        return self._deleted("DeleteItem", connection_id, delete_if_not_newer(connection_id, connected_at))
 
-    def mark_closed(
-        self, connection_id: ConnectionId, *, connected_at: datetime, closed_at: datetime, until: datetime
-    ) -> Removed:
-        mark = closing_mark(connection_id, connected_at=connected_at, closed_at=closed_at, until=until)
-        return self._taken_out(self._client.put_item, mark)
+    def tombstone(self, tombstone: Tombstone) -> Removed:
+        return self._deleted("PutItem", tombstone.connection_id, put_tombstone(tombstone))
 
-    def get(self, connection_id: ConnectionId) -> Connection | None:
-        with self._attempts.faults_named():
-            answer = self._client.get_item(TableName=self._table, Key=key(connection_id), ConsistentRead=True)
-            confirm(answer)
-        row = answer.get("Item")
-        return unmarked(row) if row else None
+    def _deleted(self, operation: str, connection_id: ConnectionId, request: dict[str, Any]) -> Removed:
+        try:
+            answer = self._transport.call(operation, {"TableName": self._table} | request)
+        except ConditionFailed as failure:
+            return Removed(None, outcome_unknown=failure.outcome_unknown)
+        item = answer.body.get("Attributes")
+        connection = connection_or_none(_own_item(connection_id, item)) if item else None
+        return Removed(connection, outcome_unknown=connection is None and answer.outcome_unknown)
 
-    def _taken_out(self, operation: "_Operation", request: dict[str, Any]) -> Removed:
-        row = self._answer_unless_refused(operation, request).get("Attributes")
-        connection = unmarked(row) if row else None
-        return Removed(connection, certain=connection is not None or not self._attempts.unanswered)
 
-    def _answer_unless_refused(self, operation: "_Operation", request: dict[str, Any]) -> Mapping[str, Any]:
-        """What *operation* answers; nothing where its condition did not let it."""
-        with self._attempts.faults_named():
-            try:
-                answer = operation(TableName=self._table, **request)
-                confirm(answer)
-            except self._client.exceptions.ConditionalCheckFailedException:
-                return {}
-        return answer
+def _own_item(connection_id: ConnectionId, item: object) -> Mapping[str, Any]:
+    """Return *item*, which must be that of *connection_id*, or it is no answer to this request."""
+    if not isinstance(item, dict) or item.get("connectionId") != {"S": connection_id}:
+        raise StorageUnavailable("NotDynamoDB", outcome_unknown=True)
+    return item

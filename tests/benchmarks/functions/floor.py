@@ -1,4 +1,4 @@
-"""A handler that does nothing: what a function costs before it does anything."""
+"""A handler that does nothing: the cost of a function without its own code."""
 
 
 def connect(event: object, context: object) -> dict[str, object]:

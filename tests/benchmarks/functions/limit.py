@@ -1,4 +1,4 @@
-"""One request, signed beforehand, sent again and again on one socket: what no correct client can beat."""
+"""One request, signed in advance and repeated on one socket: faster than any correct client can be."""
 
 import os
 import socket
@@ -35,7 +35,7 @@ def disconnect(event: object, context: object) -> dict[str, object]:
 
 
 def _exchange(request: bytes) -> None:
-    """Send *request* and read its answer whole; anything but a 200 with a length ends the measurement."""
+    """Send *request* and read the whole answer; any other than a 200 with a length ends the measurement."""
     _socket.sendall(request)
     answer = b""
     while b"\r\n\r\n" not in answer:

@@ -1,0 +1,1 @@
+"""The composition roots: the only modules that import adapters and the injector."""

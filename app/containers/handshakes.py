@@ -1,0 +1,65 @@
+"""The container of `$connect` and `$disconnect`: nothing that a handshake does not need."""
+
+from importlib import import_module
+from typing import Any, ClassVar
+
+from dependency_injector import containers, providers
+
+from app.adapters.clock import SystemClock
+from app.adapters.dynamodb.direct import direct_transport
+from app.adapters.dynamodb.store import DynamoDBConnectionStore
+from app.adapters.ip import PeerFirstIpResolver, TrustedProxyIpResolver
+from app.domain import ports
+from app.domain.handshakes import CloseConnection, OpenConnection
+from app.settings import Settings, required
+
+
+def _ip_resolver(settings: Settings) -> ports.IpResolver:
+    if settings.trusted_proxies:
+        return TrustedProxyIpResolver(settings.trusted_proxies)
+    return PeerFirstIpResolver()
+
+
+def _imported(module: str, name: str, **arguments: Any) -> Any:
+    """Call *name* of *module*, which is imported only when STORE chooses it: boto3 doubles a cold start."""
+    return getattr(import_module(module), name)(**arguments)
+
+
+class Handshakes(containers.DeclarativeContainer):
+    """What `$connect` and `$disconnect` need, each built once.
+
+    Another part is given by its name: ``Handshakes(settings=..., store=a_store)``.
+    """
+
+    settings = providers.Dependency(instance_of=Settings)
+    clock: providers.Provider[ports.Clock] = providers.Singleton(SystemClock)
+    ip_resolver: providers.Provider[ports.IpResolver] = providers.Singleton(_ip_resolver, settings)
+
+    table_name = providers.Callable(required, settings.provided.table, "CONNECTIONS_TABLE")
+    connecting: ClassVar[dict[str, Any]] = {
+        "region": providers.Callable(required, settings.provided.region, "AWS_REGION"),
+        "endpoint": settings.provided.dynamodb_endpoint,
+        "connect_timeout": settings.provided.store_timeouts.connect,
+        "read_timeout": settings.provided.store_timeouts.read,
+        "attempts": settings.provided.store_timeouts.attempts,
+    }
+    direct = providers.Singleton(direct_transport, **connecting)
+    sdk = providers.Singleton(_imported, "app.adapters.dynamodb.sdk", "sdk_transport", **connecting)
+    store: providers.Provider[ports.ConnectionStore] = providers.Selector(
+        settings.provided.store,
+        **{
+            "dynamodb": providers.Singleton(DynamoDBConnectionStore, table=table_name, transport=direct),
+            "dynamodb-boto3": providers.Singleton(DynamoDBConnectionStore, table=table_name, transport=sdk),
+            "memory": providers.Singleton(_imported, "app.adapters.memory", "MemoryConnectionTable"),
+        },
+    )
+
+    open_connection = providers.Singleton(
+        OpenConnection,
+        clock=clock,
+        ip_resolver=ip_resolver,
+        store=store,
+        lifetime=settings.provided.lifetime,
+        attribute_names=settings.provided.attribute_names,
+    )
+    close_connection = providers.Singleton(CloseConnection, clock=clock, store=store)

@@ -1,0 +1,80 @@
+"""The container of the sweep, the stream's function and the command line."""
+
+from dependency_injector import containers, providers
+
+from app.adapters.clock import SystemClock
+from app.adapters.dynamodb.items import entry_from
+from app.adapters.dynamodb.presence import DynamoDBPresenceStore
+from app.adapters.dynamodb.sdk import sdk_transport
+from app.adapters.dynamodb.table import DynamoDBConnectionTable
+from app.adapters.gateway import ManagementApiGateway
+from app.adapters.memory import MemoryConnectionTable, MemoryPresenceStore
+from app.adapters.threads import SteadyRate, ThreadWorkers
+from app.domain import ports
+from app.domain.operations import EvictConnection, GetConnection, ListConnections
+from app.domain.sweep import SweepConnections
+from app.domain.tracking import TrackPresence
+from app.settings import Settings, required
+
+
+class Operations(containers.DeclarativeContainer):
+    """What the operations need, each built once.
+
+    Another part is given by its name: ``Operations(settings=..., table=a_table)``.
+    """
+
+    settings = providers.Dependency(instance_of=Settings)
+    publisher: providers.Provider[ports.EventPublisher] = providers.Dependency()
+    clock: providers.Provider[ports.Clock] = providers.Singleton(SystemClock)
+
+    table_name = providers.Callable(required, settings.provided.table, "CONNECTIONS_TABLE")
+    presence_name = providers.Callable(required, settings.provided.presence_table, "PRESENCE_TABLE")
+    transport = providers.Singleton(
+        sdk_transport,
+        region=providers.Callable(required, settings.provided.region, "AWS_REGION"),
+        endpoint=settings.provided.dynamodb_endpoint,
+        connect_timeout=settings.provided.store_timeouts.connect,
+        read_timeout=settings.provided.store_timeouts.read,
+        attempts=settings.provided.store_timeouts.attempts,
+        connections=settings.provided.sweep.concurrency,
+    )
+    dynamodb_table = providers.Singleton(DynamoDBConnectionTable, table=table_name, transport=transport)
+    dynamodb_presence = providers.Singleton(
+        DynamoDBPresenceStore, table=presence_name, transport=transport, clock=clock
+    )
+    table: providers.Provider[ports.ConnectionTable] = providers.Selector(
+        settings.provided.store,
+        **dict.fromkeys(("dynamodb", "dynamodb-boto3"), dynamodb_table),
+        memory=providers.Singleton(MemoryConnectionTable),
+    )
+    presence: providers.Provider[ports.PresenceStore] = providers.Selector(
+        settings.provided.store,
+        **dict.fromkeys(("dynamodb", "dynamodb-boto3"), dynamodb_presence),
+        memory=providers.Singleton(MemoryPresenceStore),
+    )
+    gateway: providers.Provider[ports.Gateway] = providers.Singleton(
+        ManagementApiGateway,
+        region=settings.provided.region,
+        endpoint=settings.provided.gateway_endpoint,
+        connections=settings.provided.sweep.concurrency,
+    )
+    workers: providers.Provider[ports.WorkerPool] = providers.Singleton(
+        ThreadWorkers, settings.provided.sweep.concurrency
+    )
+    rate: providers.Provider[ports.RateLimiter] = providers.Singleton(
+        SteadyRate, settings.provided.sweep.rate
+    )
+    read_image: providers.Provider[ports.ImageReader] = providers.Object(entry_from)
+
+    list_connections = providers.Singleton(ListConnections, table, clock)
+    get_connection = providers.Singleton(GetConnection, table, clock)
+    evict_connection = providers.Singleton(
+        EvictConnection, table, gateway, clock, settings.provided.sweep.grace
+    )
+    sweep_connections = providers.Singleton(
+        SweepConnections, table, gateway, clock, rate, workers, settings.provided.sweep.grace
+    )
+    replaces = settings.provided.replaces_duplicates
+    track_presence = providers.Singleton(
+        TrackPresence, table, presence, publisher, evict_connection, clock, workers, replaces
+    )

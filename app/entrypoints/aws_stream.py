@@ -1,0 +1,11 @@
+"""The Lambda function that follows the stream of the connections table."""
+
+import os
+
+from app.containers.operations import Operations
+from app.entrypoints.stream import LogPublisher, StreamHandler
+from app.settings import Settings
+
+_container = Operations(settings=Settings.from_environ(os.environ), publisher=LogPublisher())
+
+handler = StreamHandler(_container.track_presence(), _container.read_image(), _container.clock())

@@ -1,0 +1,12 @@
+"""The Lambda function of the sweep."""
+
+import os
+
+from app.containers.operations import Operations
+from app.entrypoints.sweep import SweepHandler
+from app.settings import Settings
+
+_settings = Settings.from_environ(os.environ)
+_container = Operations(settings=_settings)
+
+handler = SweepHandler(_container.sweep_connections(), _container.clock(), _settings.sweep)

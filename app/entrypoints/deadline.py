@@ -1,0 +1,24 @@
+"""The time that Lambda leaves an invocation."""
+
+from datetime import datetime, timedelta
+from typing import Protocol
+
+LONGEST_GATEWAY_CALL = timedelta(seconds=10)
+"""The longest call of the gateway.
+
+It includes the wait for the rate limit (1 s at the lowest rate), both
+time-outs, twice if the first attempt breaks off, and a reserve for the host
+name look-up and further addresses of the host.
+"""
+
+
+class LambdaContext(Protocol):
+    """Lambda's context object, as far as it is used."""
+
+    def get_remaining_time_in_millis(self) -> int:
+        """Return the milliseconds until Lambda stops the function."""
+
+
+def deadline_of(context: LambdaContext, now: datetime) -> datetime:
+    """Return when Lambda stops the function."""
+    return now + timedelta(milliseconds=context.get_remaining_time_in_millis())
