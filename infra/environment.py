@@ -11,7 +11,7 @@ _NO_FILES = {
 }
 
 
-def forget_aws_settings(environ: MutableMapping[str, str]) -> None:
+def clear_aws_settings(environ: MutableMapping[str, str]) -> None:
     """Remove the SDK's variables from *environ*, and point it at empty files."""
     for name in [name for name in environ if name.startswith(("AWS_", "BOTO"))]:
         del environ[name]

@@ -23,7 +23,7 @@ from botocore.config import Config
 from app.cli import main as command_line
 from infra.demo import demo
 from infra.deploy import GRACE, WEBSOCKETS, deploy, functions_log
-from infra.environment import forget_aws_settings
+from infra.environment import clear_aws_settings
 from infra.gateway import LocalGateway
 from infra.process import ministack
 from infra.screen import Screen
@@ -157,7 +157,7 @@ def main() -> None:
     )
     parser.add_argument("command", choices=["demo", "run"])
     command = parser.parse_args().command
-    forget_aws_settings(os.environ)
+    clear_aws_settings(os.environ)
     for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # SIGHUP: the terminal was closed
         signal.signal(ending, signal.default_int_handler)
     screen = Screen()

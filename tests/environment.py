@@ -3,7 +3,7 @@
 import os
 from collections.abc import MutableMapping
 
-from infra.environment import forget_aws_settings
+from infra.environment import clear_aws_settings
 
 USERS = dict(os.environ)
 """The user's own environment, for the commands of the README."""
@@ -28,7 +28,7 @@ _REPLACEMENTS = {
 
 def clear_user_settings(environ: MutableMapping[str, str]) -> None:
     """Remove the user's settings from *environ*, and set invalid credentials."""
-    forget_aws_settings(environ)
+    clear_aws_settings(environ)
     for name in list(environ):
         if name in _NAMES or name.startswith(("STORE", "SWEEP_")):
             del environ[name]
