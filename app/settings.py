@@ -17,7 +17,8 @@ The template's functions stop after 25 s, API Gateway's integration time-out is
 """
 
 STORES = ("dynamodb", "dynamodb-boto3", "memory")
-"""Where connections are kept: in DynamoDB through our transport or the SDK's, or in the process's memory."""
+"""Our storage adapters: DynamoDB through our transport or the SDK's, and the process's memory."""
+_IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 
 # DynamoDB's developer guide, 'Naming rules'; an ARN goes wherever a name does
 _TABLE = re.compile(r"(?:arn:[a-z-]+:dynamodb:[a-z0-9-]+:[0-9]{12}:table/)?[A-Za-z0-9_.-]{3,255}")
@@ -110,6 +111,11 @@ class Settings:
     replaces_duplicates: bool = False
     sweep: SweepSettings = _SWEEP
 
+    @property
+    def storage(self) -> str:
+        """The kind of storage that ``store`` names: ``dynamodb``, ``memory``, or ``imported`` by its path."""
+        return self.store.removesuffix("-boto3") if self.store in STORES else "imported"
+
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
         """Read the settings. A variable that is absent or empty has its default.
@@ -117,7 +123,7 @@ class Settings:
         Raises:
             InvalidSetting: a variable is malformed.
         """
-        store = _choice(environ, "STORE", STORES)
+        store = _store(environ)
         return cls(
             store=store,
             table=table_named(environ, "CONNECTIONS_TABLE"),
@@ -143,6 +149,15 @@ def required(value: str, name: str) -> str:
     if not value:
         raise InvalidSetting(f"{name} is missing: {_PURPOSES[name]}")
     return value
+
+
+def _store(environ: Mapping[str, str]) -> str:
+    store = environ.get("STORE") or STORES[0]
+    if store not in STORES and not _IMPORT_PATH.fullmatch(store):
+        raise InvalidSetting(
+            f"STORE must be one of: {', '.join(STORES)}, or an import path such as package.module:factory."
+        )
+    return store
 
 
 def table_named(environ: Mapping[str, str], name: str) -> str:
@@ -278,9 +293,7 @@ def _choice(environ: Mapping[str, str], name: str, choices: tuple[str, ...]) -> 
     """Return the variable's value, by default the first of *choices*."""
     value = environ.get(name) or choices[0]
     if value not in choices:
-        two = len(choices) == 2  # noqa: PLR2004 - as a sentence has it
-        allowed = " or ".join(choices) if two else f"one of: {', '.join(choices)}"
-        raise InvalidSetting(f"{name} must be {allowed}.")
+        raise InvalidSetting(f"{name} must be {' or '.join(choices)}.")
     return value
 
 

@@ -113,8 +113,9 @@ class Session:
         table = self.table or os.environ.get("CONNECTIONS_TABLE", "")
         try:
             settings = Settings.from_environ(_completed(os.environ, table))
-            if settings.store != "memory":
+            if settings.storage == "dynamodb":
                 required(settings.table, "CONNECTIONS_TABLE")
+            if settings.storage != "memory":
                 check_sdk_settings()
             yield self.build(settings), settings
         except (BotoCoreError, ClientError, InvalidSelection, InvalidSetting, StorageUnavailable) as error:
@@ -157,8 +158,9 @@ def _sentence(error: Exception, table: str) -> str | None:
 
 
 def _unavailable(reason: str, table: str) -> str:
-    return about_credentials(reason) or (
-        f"The table {table} can't be reached, or it did not answer in time ({reason})."
+    name = f"table {table}" if table else "store"
+    return (
+        about_credentials(reason) or f"The {name} can't be reached, or it did not answer in time ({reason})."
     )
 
 

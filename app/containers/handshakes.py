@@ -1,6 +1,6 @@
 """The container of `$connect` and `$disconnect`: nothing that a handshake does not need."""
 
-from importlib import import_module
+import os
 from typing import Any, ClassVar
 
 from dependency_injector import containers, providers
@@ -9,6 +9,7 @@ from app.adapters.clock import SystemClock
 from app.adapters.dynamodb.direct import direct_transport
 from app.adapters.dynamodb.store import DynamoDBConnectionStore
 from app.adapters.ip import PeerFirstIpResolver, TrustedProxyIpResolver
+from app.containers.imports import imported, storage
 from app.domain import ports
 from app.domain.handshakes import CloseConnection, OpenConnection
 from app.settings import Settings, required
@@ -20,11 +21,6 @@ def _ip_resolver(settings: Settings) -> ports.IpResolver:
     return PeerFirstIpResolver()
 
 
-def _imported(module: str, name: str, **arguments: Any) -> Any:
-    """Call *name* of *module*, which is imported only when STORE chooses it: boto3 doubles a cold start."""
-    return getattr(import_module(module), name)(**arguments)
-
-
 class Handshakes(containers.DeclarativeContainer):
     """What `$connect` and `$disconnect` need, each built once.
 
@@ -32,6 +28,7 @@ class Handshakes(containers.DeclarativeContainer):
     """
 
     settings = providers.Dependency(instance_of=Settings)
+    environ = providers.Object(os.environ)
     clock: providers.Provider[ports.Clock] = providers.Singleton(SystemClock)
     ip_resolver: providers.Provider[ports.IpResolver] = providers.Singleton(_ip_resolver, settings)
 
@@ -44,14 +41,16 @@ class Handshakes(containers.DeclarativeContainer):
         "attempts": settings.provided.store_timeouts.attempts,
     }
     direct = providers.Singleton(direct_transport, **connecting)
-    sdk = providers.Singleton(_imported, "app.adapters.dynamodb.sdk", "sdk_transport", **connecting)
+    # boto3 doubles a cold start, so it is imported only when STORE chooses it
+    sdk = providers.Singleton(imported, "app.adapters.dynamodb.sdk:sdk_transport", **connecting)
+    transport = providers.Selector(settings.provided.store, **{"dynamodb": direct, "dynamodb-boto3": sdk})
     store: providers.Provider[ports.ConnectionStore] = providers.Selector(
-        settings.provided.store,
-        **{
-            "dynamodb": providers.Singleton(DynamoDBConnectionStore, table=table_name, transport=direct),
-            "dynamodb-boto3": providers.Singleton(DynamoDBConnectionStore, table=table_name, transport=sdk),
-            "memory": providers.Singleton(_imported, "app.adapters.memory", "MemoryConnectionTable"),
-        },
+        settings.provided.storage,
+        dynamodb=providers.Singleton(DynamoDBConnectionStore, table=table_name, transport=transport),
+        memory=providers.Singleton(imported, "app.adapters.memory:MemoryConnectionTable"),
+        imported=providers.Singleton(
+            storage, settings.provided.store, environ, ports.ConnectionStore, needed_by="the handshakes"
+        ),
     )
 
     open_connection = providers.Singleton(

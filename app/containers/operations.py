@@ -1,5 +1,7 @@
 """The container of the sweep, the stream's function and the command line."""
 
+import os
+
 from dependency_injector import containers, providers
 
 from app.adapters.clock import SystemClock
@@ -10,6 +12,7 @@ from app.adapters.dynamodb.table import DynamoDBConnectionTable
 from app.adapters.gateway import ManagementApiGateway
 from app.adapters.memory import MemoryConnectionTable, MemoryPresenceStore
 from app.adapters.threads import SteadyRate, ThreadWorkers
+from app.containers.imports import no_stream, storage
 from app.domain import ports
 from app.domain.operations import EvictConnection, GetConnection, ListConnections
 from app.domain.sweep import SweepConnections
@@ -24,55 +27,52 @@ class Operations(containers.DeclarativeContainer):
     """
 
     settings = providers.Dependency(instance_of=Settings)
+    environ = providers.Object(os.environ)
     publisher: providers.Provider[ports.EventPublisher] = providers.Dependency()
     clock: providers.Provider[ports.Clock] = providers.Singleton(SystemClock)
+    sweep = settings.provided.sweep
+    timeouts = settings.provided.store_timeouts
 
     table_name = providers.Callable(required, settings.provided.table, "CONNECTIONS_TABLE")
-    presence_name = providers.Callable(required, settings.provided.presence_table, "PRESENCE_TABLE")
+    presence_table = providers.Callable(required, settings.provided.presence_table, "PRESENCE_TABLE")
     transport = providers.Singleton(
         sdk_transport,
         region=providers.Callable(required, settings.provided.region, "AWS_REGION"),
         endpoint=settings.provided.dynamodb_endpoint,
-        connect_timeout=settings.provided.store_timeouts.connect,
-        read_timeout=settings.provided.store_timeouts.read,
-        attempts=settings.provided.store_timeouts.attempts,
-        connections=settings.provided.sweep.concurrency,
-    )
-    dynamodb_table = providers.Singleton(DynamoDBConnectionTable, table=table_name, transport=transport)
-    dynamodb_presence = providers.Singleton(
-        DynamoDBPresenceStore, table=presence_name, transport=transport, clock=clock
+        connect_timeout=timeouts.connect,
+        read_timeout=timeouts.read,
+        attempts=timeouts.attempts,
+        connections=sweep.concurrency,
     )
     table: providers.Provider[ports.ConnectionTable] = providers.Selector(
-        settings.provided.store,
-        **dict.fromkeys(("dynamodb", "dynamodb-boto3"), dynamodb_table),
+        settings.provided.storage,
+        dynamodb=providers.Singleton(DynamoDBConnectionTable, table=table_name, transport=transport),
         memory=providers.Singleton(MemoryConnectionTable),
+        imported=providers.Singleton(
+            storage, settings.provided.store, environ, ports.ConnectionTable, needed_by="the operations"
+        ),
     )
     presence: providers.Provider[ports.PresenceStore] = providers.Selector(
-        settings.provided.store,
-        **dict.fromkeys(("dynamodb", "dynamodb-boto3"), dynamodb_presence),
+        settings.provided.storage,
+        dynamodb=providers.Singleton(DynamoDBPresenceStore, transport, presence_table, clock=clock),
         memory=providers.Singleton(MemoryPresenceStore),
+        imported=providers.Callable(no_stream, settings.provided.store),
     )
     gateway: providers.Provider[ports.Gateway] = providers.Singleton(
         ManagementApiGateway,
         region=settings.provided.region,
         endpoint=settings.provided.gateway_endpoint,
-        connections=settings.provided.sweep.concurrency,
+        connections=sweep.concurrency,
     )
-    workers: providers.Provider[ports.WorkerPool] = providers.Singleton(
-        ThreadWorkers, settings.provided.sweep.concurrency
-    )
-    rate: providers.Provider[ports.RateLimiter] = providers.Singleton(
-        SteadyRate, settings.provided.sweep.rate
-    )
+    workers: providers.Provider[ports.WorkerPool] = providers.Singleton(ThreadWorkers, sweep.concurrency)
+    rate: providers.Provider[ports.RateLimiter] = providers.Singleton(SteadyRate, sweep.rate)
     read_image: providers.Provider[ports.ImageReader] = providers.Object(entry_from)
 
     list_connections = providers.Singleton(ListConnections, table, clock)
     get_connection = providers.Singleton(GetConnection, table, clock)
-    evict_connection = providers.Singleton(
-        EvictConnection, table, gateway, clock, settings.provided.sweep.grace
-    )
+    evict_connection = providers.Singleton(EvictConnection, table, gateway, clock, sweep.grace)
     sweep_connections = providers.Singleton(
-        SweepConnections, table, gateway, clock, rate, workers, settings.provided.sweep.grace
+        SweepConnections, table, gateway, clock, rate, workers, sweep.grace
     )
     replaces = settings.provided.replaces_duplicates
     track_presence = providers.Singleton(

@@ -970,6 +970,19 @@ def test_an_error_that_the_user_can_fix_is_one_sentence(desk: Desk, error: Excep
     assert result.stderr.count("\n") == 1
 
 
+def test_an_unavailable_store_without_a_table_is_reported(
+    desk: Desk, environment: pytest.MonkeyPatch
+) -> None:
+    environment.setenv("STORE", "acme.storage:factory")
+    environment.delenv("CONNECTIONS_TABLE")
+    desk.table.error = UNAVAILABLE
+
+    result = desk.run("ls")
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "The store can't be reached, or it did not answer in time (ReadTimeoutError).\n"
+
+
 @pytest.mark.parametrize(
     "error",
     [

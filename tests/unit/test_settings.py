@@ -164,7 +164,29 @@ def test_an_unknown_store_is_refused_with_the_known_ones() -> None:
     with pytest.raises(InvalidSetting) as raised:
         settings(STORE="postgres")
 
-    assert str(raised.value) == "STORE must be one of: dynamodb, dynamodb-boto3, memory."
+    assert str(raised.value) == (
+        "STORE must be one of: dynamodb, dynamodb-boto3, memory, "
+        "or an import path such as package.module:factory."
+    )
+
+
+@pytest.mark.parametrize("store", ["acme:f", "acme.store:Factory", "a_1.b_2:c_3"])
+def test_a_store_may_be_an_import_path(store: str) -> None:
+    assert settings(STORE=store).store == store
+    assert settings(STORE=store).storage == "imported"
+
+
+@pytest.mark.parametrize("store", ["acme.store", "acme:", ":f", "acme/st:f", "acme.:f", "acme:f.g", "1a:f"])
+def test_what_is_no_import_path_is_refused(store: str) -> None:
+    with pytest.raises(InvalidSetting, match="^STORE must be"):
+        settings(STORE=store)
+
+
+@pytest.mark.parametrize(
+    ("store", "storage"), [("dynamodb", "dynamodb"), ("dynamodb-boto3", "dynamodb"), ("memory", "memory")]
+)
+def test_each_store_of_ours_names_its_storage(store: str, storage: str) -> None:
+    assert settings(STORE=store).storage == storage
 
 
 @pytest.mark.parametrize(

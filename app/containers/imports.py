@@ -1,0 +1,46 @@
+"""What a setting names by an import path: it is imported only when it is chosen."""
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, NoReturn, get_protocol_members
+
+from app.settings import InvalidSetting
+
+
+def imported(path: str, /, **arguments: Any) -> Any:
+    """Call the function of ours that *path* names, as ``package.module:function``."""
+    module, _, name = path.partition(":")
+    return getattr(import_module(module), name)(**arguments)
+
+
+def storage(path: str, environ: Mapping[str, str], *ports: type, needed_by: str) -> Any:
+    """Return the storage adapter from the factory that *path* names; it has the methods of all *ports*.
+
+    The factory gets *environ* and checks its own settings there. A ValueError of
+    it has a sentence for the operator.
+
+    Raises:
+        InvalidSetting: there is no such factory, it refuses its settings, or its result lacks a method.
+    """
+    module_name, _, name = path.partition(":")
+    try:
+        factory = getattr(import_module(module_name), name, None)
+    except ImportError as error:
+        raise InvalidSetting(f"STORE={path} can't be imported: {error}.") from error
+    if not callable(factory):
+        raise InvalidSetting(f"STORE={path}: {module_name} has no callable {name}.")
+    try:
+        adapter = factory(environ)
+    except ValueError as error:
+        raise InvalidSetting(str(error)) from error
+    methods = {method for port in ports for method in get_protocol_members(port)}
+    missing = sorted(method for method in methods if not callable(getattr(adapter, method, None)))
+    if missing:
+        kind = type(adapter).__name__
+        raise InvalidSetting(f"STORE={path}: {kind} lacks {', '.join(missing)}, needed by {needed_by}.")
+    return adapter
+
+
+def no_stream(path: str) -> NoReturn:
+    """Refuse an adapter from outside for the function that follows DynamoDB's stream."""
+    raise InvalidSetting(f"STORE={path} has no stream: presence follows the stream of a DynamoDB table.")
