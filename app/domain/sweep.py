@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import partial
@@ -51,6 +51,8 @@ _OUTCOMES = {
     ProbeResult.FORBIDDEN: Outcome.FORBIDDEN,
     ProbeResult.FAILED: Outcome.FAILED,
 }
+type _Task = Callable[[], Outcome]
+
 _OPEN = (Outcome.YOUNG, Outcome.ALIVE, Outcome.THROTTLED, Outcome.FORBIDDEN, Outcome.FAILED)
 _MISSED = (Outcome.REMOVED_BY_AGE, Outcome.GONE)
 
@@ -110,7 +112,70 @@ class SweepConnections:
         Probes and deletes under way then are completed. If the store can't be
         read, the report has the fault.
         """
-        return _Sweep(self, segment, of, until, dry_run=dry_run).run()
+        progress = _Progress(until, dry_run)
+        for outcome in self.workers.run(self._tasks(segment, of, progress)):
+            progress.outcomes[outcome] += 1
+        return Report(
+            segment=segment,
+            of=of,
+            dry_run=dry_run,
+            finished=progress.finished,
+            fault=progress.fault,
+            probed=progress.probed,
+            outcomes=progress.outcomes,
+        )
+
+    def _tasks(self, segment: int, of: int, progress: "_Progress") -> Iterator[_Task]:
+        """Yield what workers have to do; entries that need nothing are counted here."""
+        try:
+            for entry in self.table.scan(segment, of):
+                if progress.has_failed:
+                    return
+                decision = self._decide(entry, progress)
+                if not isinstance(decision, Outcome):
+                    yield partial(_watched, decision, progress)
+                    continue
+                progress.outcomes[decision] += 1
+                if decision is Outcome.LEFT_FOR_NEXT_TIME:
+                    return
+            progress.finished = True
+        except StorageUnavailable as error:
+            progress.fault = error.reason
+
+    def _decide(self, entry: Entry, progress: "_Progress") -> Outcome | _Task:
+        """Return what becomes of *entry*, or the task that finds out."""
+        now = self.clock.now()
+        if now >= progress.until:
+            return Outcome.LEFT_FOR_NEXT_TIME
+        if isinstance(entry, Tombstone):
+            if now <= entry.expires_at:
+                return Outcome.TOMBSTONE_KEPT
+            return partial(self._delete, entry, Outcome.TOMBSTONE_REMOVED, progress)
+        age = age_of(entry, now)
+        if age is not None and age > MAX_CONNECTION_DURATION + CLOCK_SKEW:
+            return partial(self._delete, entry, Outcome.REMOVED_BY_AGE, progress)
+        return (
+            Outcome.YOUNG if is_within_grace(entry, now, self.grace) else self._probe_in_time(entry, progress)
+        )
+
+    def _probe_in_time(self, connection: Connection, progress: "_Progress") -> Outcome | _Task:
+        self.rate_limiter.wait()
+        if self.clock.now() >= progress.until:
+            return Outcome.LEFT_FOR_NEXT_TIME
+        progress.probed += 1
+        return partial(self._probe, connection, progress)
+
+    def _probe(self, connection: Connection, progress: "_Progress") -> Outcome:
+        outcome = _OUTCOMES[self.gateway.probe(connection)]
+        return self._delete(connection, outcome, progress) if outcome is Outcome.GONE else outcome
+
+    def _delete(self, entry: Entry, outcome: Outcome, progress: "_Progress") -> Outcome:
+        if progress.dry_run:
+            return outcome
+        try:
+            return outcome if self.table.delete_exact(entry) else Outcome.CHANGED_MEANWHILE
+        except StorageUnavailable:
+            return Outcome.NOT_REMOVED
 
 
 def segment_at(moment: datetime, every: timedelta, of: int) -> int:
@@ -118,90 +183,23 @@ def segment_at(moment: datetime, every: timedelta, of: int) -> int:
     return (moment - _EPOCH) // every % of
 
 
-class _Sweep:
-    """One sweep under way. The worker pool reads its tasks; only probes and deletes run in workers."""
+@dataclass(slots=True)
+class _Progress:
+    """A sweep under way."""
 
-    def __init__(
-        self, use_case: SweepConnections, segment: int, of: int, until: datetime, *, dry_run: bool
-    ) -> None:
-        self._use_case = use_case
-        self._segment, self._of = segment, of
-        self._until = until
-        self._dry_run = dry_run
-        self._outcomes: Counter[Outcome] = Counter()
-        self._probed = 0
-        self._finished = False
-        self._fault: str | None = None
-        self._has_failed = False
+    until: datetime
+    dry_run: bool
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    probed: int = 0
+    finished: bool = False
+    fault: str | None = None
+    has_failed: bool = False
 
-    def run(self) -> Report:
-        for outcome in self._use_case.workers.run(self._tasks()):
-            self._outcomes[outcome] += 1
-        return Report(
-            segment=self._segment,
-            of=self._of,
-            dry_run=self._dry_run,
-            finished=self._finished,
-            fault=self._fault,
-            probed=self._probed,
-            outcomes=self._outcomes,
-        )
 
-    def _tasks(self) -> Iterator[Callable[[], Outcome]]:
-        """Yield what workers have to do; entries that need nothing are counted here."""
-        try:
-            for entry in self._use_case.table.scan(self._segment, self._of):
-                if self._has_failed:
-                    return
-                decision = self._decide(entry)
-                if not isinstance(decision, Outcome):
-                    yield partial(self._work, decision)
-                    continue
-                self._outcomes[decision] += 1
-                if decision is Outcome.LEFT_FOR_NEXT_TIME:
-                    return
-            self._finished = True
-        except StorageUnavailable as error:
-            self._fault = error.reason
-
-    def _decide(self, entry: Entry) -> Outcome | Callable[[], Outcome]:
-        now = self._use_case.clock.now()
-        if now >= self._until:
-            return Outcome.LEFT_FOR_NEXT_TIME
-        if isinstance(entry, Tombstone):
-            is_needed = now <= entry.expires_at
-            return (
-                Outcome.TOMBSTONE_KEPT
-                if is_needed
-                else partial(self._delete, entry, Outcome.TOMBSTONE_REMOVED)
-            )
-        age = age_of(entry, now)
-        if age is not None and age > MAX_CONNECTION_DURATION + CLOCK_SKEW:
-            return partial(self._delete, entry, Outcome.REMOVED_BY_AGE)
-        if is_within_grace(entry, now, self._use_case.grace):
-            return Outcome.YOUNG
-        self._use_case.rate_limiter.wait()
-        if self._use_case.clock.now() >= self._until:
-            return Outcome.LEFT_FOR_NEXT_TIME
-        self._probed += 1
-        return partial(self._probe, entry)
-
-    def _work(self, task: Callable[[], Outcome]) -> Outcome:
-        """Run *task* in a worker. A bug ends the scan, which may be far from its next task."""
-        try:
-            return task()
-        except BaseException:
-            self._has_failed = True
-            raise
-
-    def _probe(self, connection: Connection) -> Outcome:
-        outcome = _OUTCOMES[self._use_case.gateway.probe(connection)]
-        return self._delete(connection, outcome) if outcome is Outcome.GONE else outcome
-
-    def _delete(self, entry: Entry, outcome: Outcome) -> Outcome:
-        if self._dry_run:
-            return outcome
-        try:
-            return outcome if self._use_case.table.delete_exact(entry) else Outcome.CHANGED_MEANWHILE
-        except StorageUnavailable:
-            return Outcome.NOT_REMOVED
+def _watched(task: _Task, progress: _Progress) -> Outcome:
+    """Run *task* in a worker. A bug ends the scan, whose next task may be far away."""
+    try:
+        return task()
+    except BaseException:
+        progress.has_failed = True
+        raise

@@ -391,14 +391,21 @@ def test_a_bug_ends_the_sweep() -> None:
 
 
 def test_a_bug_ends_the_sweep_although_no_further_entry_needs_a_worker() -> None:
+    scanning = Event()
+
     class YoungWithoutEnd(MemoryConnectionTable):
         def scan(self, segment: int, of: int) -> Iterator[Entry]:
             yield old()
             for number in itertools.count():
                 yield of_age(timedelta(), f"young-{number}")
+                scanning.set()
 
-    with pytest.raises(ZeroDivisionError):
-        swept(YoungWithoutEnd(), FakeGateway(before=lambda _: 1 / 0))
+    def fail(_: Connection) -> None:
+        scanning.wait(10)
+        raise TypeError("a bug")
+
+    with pytest.raises(TypeError, match="a bug"):
+        swept(YoungWithoutEnd(), FakeGateway(before=fail))
 
 
 def test_a_bug_in_the_scan_is_raised() -> None:
