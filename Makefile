@@ -7,7 +7,7 @@ RUN := $(UV) run --locked --quiet
 # Without byte code, each of the many processes that the tests start would compile whatever it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo run test check image bench bench-image chaos cli
+.PHONY: demo run test contract check image bench bench-image chaos cli
 
 demo: $(NEEDS_UV)  ## real WebSocket clients come and go, and the list is right after each step
 	$(RUN) python -m infra.local demo
@@ -19,6 +19,10 @@ test: $(NEEDS_UV)  ## every lane that this machine can run
 	@# a folder of its own for the coverage's data: of two runs at once, each would take the other's
 	@data=$$(mktemp -d) && trap 'rm -rf "$$data"' EXIT && COVERAGE_FILE="$$data/coverage" \
 	$(RUN) pytest --numprocesses=auto --dist=loadgroup --cov --cov-report=term $(ARGS)
+
+contract: $(NEEDS_UV)  ## the contract tests on a storage adapter: STORE=package.module:factory
+	@test -n "$(STORE)" || { echo "Name the adapter: make contract STORE=package.module:factory"; exit 2; }
+	@CONTRACT_STORE="$(STORE)" $(RUN) pytest --quiet --no-header --tb=short tests/contract $(ARGS)
 
 check: $(NEEDS_UV)  ## style, types, import contracts, the template, the locks
 	$(UV) lock --check --quiet

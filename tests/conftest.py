@@ -8,6 +8,7 @@ import pytest
 import tests.thoroughness  # noqa: F401 - registers the profiles
 from tests.environment import clear_user_settings
 from tests.lanes import LANES, LaneSummary, lane_of
+from tests.promises import CHOSEN, Promises
 
 pytest_plugins = ["tests.dynamodb_local", "tests.stores"]
 
@@ -18,7 +19,8 @@ ONE_PROCESS = ("image", "stack")
 def pytest_configure(config: pytest.Config) -> None:
     # A shell's background jobs ignore SIGINT, and the processes that a test starts would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    config.pluginmanager.register(LaneSummary(config))
+    store = os.environ.get(CHOSEN)
+    config.pluginmanager.register(Promises(store) if store else LaneSummary(config))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,11 +1,12 @@
 """The storage adapters under test, each on a new table."""
 
+import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from moto import mock_aws
@@ -17,20 +18,26 @@ from app.adapters.dynamodb.sdk import SdkTransport
 from app.adapters.dynamodb.store import DynamoDBConnectionStore
 from app.adapters.dynamodb.table import DynamoDBConnectionTable
 from app.adapters.memory import MemoryConnectionTable
+from app.containers.imports import storage
 from app.domain.model import Connection, ConnectionId, Entry, Removed, Tombstone
 from app.domain.ports import ConnectionStore, ConnectionTable
 from app.domain.selection import Page, Selection
+from app.settings import InvalidSetting
 from tests.dynamodb_local import REGION, a_client, create_table
+from tests.environment import USERS
+from tests.promises import CHOSEN
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
     from app.adapters.dynamodb.transport import Transport
 
-TABLES = ("memory", "sdk-moto", "sdk-dynamodb-local")
+_CHOSEN = os.environ.get(CHOSEN)
+
+TABLES: tuple[str, ...] = (_CHOSEN,) if _CHOSEN else ("memory", "sdk-moto", "sdk-dynamodb-local")
 """The thread-safe adapters. moto is a second implementation of conditional writes."""
 
-STORES = (*TABLES, "direct-moto", "direct-dynamodb-local")
+STORES: tuple[str, ...] = TABLES if _CHOSEN else (*TABLES, "direct-moto", "direct-dynamodb-local")
 """These, and the direct transport, which is not thread-safe."""
 
 
@@ -40,6 +47,8 @@ class Storage:
 
     store: ConnectionStore
     table: ConnectionTable
+    page_size: int | None = None
+    """The most connections of a page; ``None`` if the adapter does not let the tests choose it."""
 
     def add(self, connection: Connection) -> Connection:
         return self.store.add(connection)
@@ -69,7 +78,7 @@ def a_storage(name: str, request: pytest.FixtureRequest, page_size: int = 100) -
     match name:
         case "memory":
             memory = MemoryConnectionTable(page_size=page_size)
-            yield Storage(memory, memory)
+            yield Storage(memory, memory, page_size)
         case "sdk-moto":
             with mock_aws():
                 client = moto_client()
@@ -84,8 +93,8 @@ def a_storage(name: str, request: pytest.FixtureRequest, page_size: int = 100) -
         case "direct-dynamodb-local":
             with closing(a_direct_transport(request.getfixturevalue("dynamodb_local"))) as direct:
                 yield on_dynamodb(direct, request.getfixturevalue("table_name"), page_size)
-        case _:
-            pytest.fail(f"there is no adapter {name}")
+        case path:
+            yield from_outside(path, page_size)
 
 
 def on_dynamodb(transport: "Transport", table_name: str, page_size: int = 100) -> Storage:
@@ -93,7 +102,35 @@ def on_dynamodb(transport: "Transport", table_name: str, page_size: int = 100) -
     return Storage(
         DynamoDBConnectionStore(transport, table_name),
         DynamoDBConnectionTable(transport, table_name, page_size=page_size),
+        page_size,
     )
+
+
+def from_outside(path: str, page_size: int) -> Storage:
+    """Return the adapter that *path* names, empty: after its ``reset``, or else from its factory."""
+    adapter = _resettable(path) or _made(path)
+    if reset := getattr(adapter, "reset", None):
+        reset()
+    if next(iter(adapter.scan(0, 1)), None) is not None:
+        pytest.exit(f"{path}: the storage is not empty, and what the factory returns has no reset().", 2)
+    if not hasattr(adapter, "page_size"):
+        return Storage(adapter, adapter)
+    adapter.page_size = page_size
+    return Storage(adapter, adapter, page_size)
+
+
+@cache
+def _resettable(path: str) -> Any:
+    """Return one adapter for all tests if it can be reset; ``None`` if each test needs its own."""
+    adapter = _made(path)
+    return adapter if hasattr(adapter, "reset") else None
+
+
+def _made(path: str) -> Any:
+    try:
+        return storage(path, USERS, ConnectionStore, ConnectionTable, needed_by="the contract tests")
+    except InvalidSetting as error:
+        pytest.exit(str(error), 2)
 
 
 @cache

@@ -147,7 +147,7 @@ class Interleavings(RuleBasedStateMachine):
                     meanwhile(late)
                 return removed
 
-        store = Between(table.store, table.table, table.changes)
+        store = Between(table.store, table.table, changes=table.changes)
         CloseConnection(self.clock, store)(
             a_disconnect(connection_id=client.id, connected_at=client.connected_at)
         )

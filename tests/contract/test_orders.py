@@ -58,7 +58,7 @@ class OneConnection:
                 postponed.append(lambda: write(tombstone))
                 return Removed(None)
 
-        table = Postponing(self._table.store, self._table.table, self._table.changes)
+        table = Postponing(self._table.store, self._table.table, changes=self._table.changes)
 
         def remove() -> None:
             self._has_left, self.is_live = True, False

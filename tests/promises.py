@@ -1,0 +1,58 @@
+"""``make contract STORE=...``: the contract tests on one storage adapter, and the result in sentences."""
+
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+CHOSEN = "CONTRACT_STORE"
+"""The variable with the adapter's import path, or a name in tests/stores.py."""
+
+_TITLES = {
+    "test_connection_store.py": "ConnectionStore: add, remove, tombstone",
+    "test_connection_table.py": "ConnectionTable: get, scan, page, delete_exact",
+    "test_orders.py": "Every order of the events of two connections with one id",
+    "test_interleavings.py": "Random interleavings of clients, functions and sweeps",
+}
+
+
+class Promises:
+    """A pytest plugin: it runs the tests of the storage ports alone, and reports each as a promise."""
+
+    def __init__(self, store: str) -> None:
+        self._store = store
+        self._outcomes: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        """Keep the tests that are parametrized with the adapter."""
+        others = [item for item in items if not self._is_about_the_store(item)]
+        items[:] = [item for item in items if self._is_about_the_store(item)]
+        config.hook.pytest_deselected(items=others)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "call" or report.outcome != "passed":
+            name = report.location[2].partition("[")[0].removeprefix("test_")
+            self._outcomes[Path(report.fspath).name][name].add(report.outcome)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        terminalreporter.section("promises")
+        for file, title in _TITLES.items():
+            terminalreporter.line(title, bold=True)
+            for name, outcomes in sorted(self._outcomes[file].items()):
+                sentence = name.replace("_", " ").capitalize()
+                if "failed" in outcomes:
+                    terminalreporter.line(f"  BROKEN  {sentence}.", red=True)
+                else:
+                    terminalreporter.line(f"  kept    {sentence}.")
+        terminalreporter.section("for your README")
+        terminalreporter.line(f"| contract of `{self._store}` | promises | kept |")
+        terminalreporter.line("|---|---|---|")
+        for file, title in _TITLES.items():
+            promises = self._outcomes[file].values()
+            kept = sum("failed" not in outcomes for outcomes in promises)
+            terminalreporter.line(f"| {title} | {len(promises)} | {kept} |")
+
+    def _is_about_the_store(self, item: pytest.Item) -> bool:
+        return isinstance(item, pytest.Function) and (
+            hasattr(item, "callspec") and self._store in item.callspec.params.values()
+        )
