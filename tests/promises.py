@@ -35,6 +35,8 @@ class Promises:
             self._outcomes[Path(report.fspath).name][name].add(report.outcome)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if not self._outcomes:  # the adapter could not be had; the end of the output says why
+            return
         terminalreporter.section("promises")
         for file, title in _TITLES.items():
             terminalreporter.line(title, bold=True)
@@ -53,6 +55,9 @@ class Promises:
             terminalreporter.line(f"| {title} | {len(promises)} | {kept} |")
 
     def _is_about_the_store(self, item: pytest.Item) -> bool:
-        return isinstance(item, pytest.Function) and (
-            hasattr(item, "callspec") and self._store in item.callspec.params.values()
+        return (
+            isinstance(item, pytest.Function)
+            and item.path.name in _TITLES
+            and hasattr(item, "callspec")
+            and self._store in item.callspec.params.values()
         )

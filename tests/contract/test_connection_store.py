@@ -14,7 +14,8 @@ from tests.builders import NOON, a_bare_connection, a_connection
 from tests.stores import STORES, Storage, a_storage
 from tests.thoroughness import examples
 
-texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
+# what a handshake lets through: no control characters and no lone surrogates
+texts = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=40)
 connections = st.builds(
     a_connection,
     id=st.builds(lambda: ConnectionId(uuid4().hex)),
