@@ -27,6 +27,7 @@ contract: $(NEEDS_UV)  ## the contract tests on a storage adapter: STORE=package
 check: $(NEEDS_UV)  ## style, types, import contracts, the template, the locks
 	$(UV) lock --check --quiet
 	$(UV) lock --check --quiet --script infra/emulator.py
+	$(UV) lock --check --quiet --project tests/extension
 	$(RUN) ruff format --check --quiet
 	$(RUN) ruff check --quiet
 	$(RUN) mypy

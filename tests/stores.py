@@ -1,6 +1,5 @@
 """The storage adapters under test, each on a new table."""
 
-import atexit
 import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -129,12 +128,9 @@ def _resettable(path: str) -> Any:
 
 def _made(path: str) -> Any:
     try:
-        adapter = storage(path, USERS, ConnectionStore, ConnectionTable, needed_by="the contract tests")
+        return storage(path, USERS, ConnectionStore, ConnectionTable, needed_by="the contract tests")
     except InvalidSetting as error:
         pytest.exit(str(error), 2)
-    if close := getattr(adapter, "close", None):
-        atexit.register(close)
-    return adapter
 
 
 @cache
