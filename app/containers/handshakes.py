@@ -42,7 +42,8 @@ class Handshakes(containers.DeclarativeContainer):
     }
     direct = providers.Singleton(direct_transport, **connecting)
     # boto3 doubles a cold start, so it is imported only when STORE chooses it
-    sdk = providers.Singleton(imported, "app.adapters.dynamodb.sdk:sdk_transport", **connecting)
+    client = providers.Singleton(imported, "app.adapters.dynamodb.sdk:dynamodb_client", **connecting)
+    sdk = providers.Singleton(imported, "app.adapters.dynamodb.sdk:SdkTransport", client=client)
     transport = providers.Selector(settings.provided.store, **{"dynamodb": direct, "dynamodb-boto3": sdk})
     store: providers.Provider[ports.ConnectionStore] = providers.Selector(
         settings.provided.storage,

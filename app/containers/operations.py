@@ -7,7 +7,7 @@ from dependency_injector import containers, providers
 from app.adapters.clock import SystemClock
 from app.adapters.dynamodb.items import entry_from
 from app.adapters.dynamodb.presence import DynamoDBPresenceStore
-from app.adapters.dynamodb.sdk import sdk_transport
+from app.adapters.dynamodb.sdk import SdkTransport, dynamodb_client
 from app.adapters.dynamodb.table import DynamoDBConnectionTable
 from app.adapters.gateway import ManagementApiGateway
 from app.adapters.memory import MemoryConnectionTable, MemoryPresenceStore
@@ -32,11 +32,10 @@ class Operations(containers.DeclarativeContainer):
     clock: providers.Provider[ports.Clock] = providers.Singleton(SystemClock)
     sweep = settings.provided.sweep
     timeouts = settings.provided.store_timeouts
-
     table_name = providers.Callable(required, settings.provided.table, "CONNECTIONS_TABLE")
     presence_table = providers.Callable(required, settings.provided.presence_table, "PRESENCE_TABLE")
-    transport = providers.Singleton(
-        sdk_transport,
+    client = providers.Singleton(
+        dynamodb_client,
         region=providers.Callable(required, settings.provided.region, "AWS_REGION"),
         endpoint=settings.provided.dynamodb_endpoint,
         connect_timeout=timeouts.connect,
@@ -44,6 +43,7 @@ class Operations(containers.DeclarativeContainer):
         attempts=timeouts.attempts,
         connections=sweep.concurrency,
     )
+    transport = providers.Singleton(SdkTransport, client)
     table: providers.Provider[ports.ConnectionTable] = providers.Selector(
         settings.provided.storage,
         dynamodb=providers.Singleton(DynamoDBConnectionTable, table=table_name, transport=transport),

@@ -47,27 +47,6 @@ _UNREACHABLE = (HTTPClientError, BotocoreConnectionError)
 _NEVER_SENT = (ConnectTimeoutError, EndpointConnectionError, ProxyConnectionError)
 
 
-def sdk_transport(
-    *,
-    region: str,
-    connect_timeout: timedelta,
-    read_timeout: timedelta,
-    attempts: int,
-    endpoint: str | None = None,
-    connections: int = 10,
-) -> "SdkTransport":
-    """Return a transport through a client of its own; see ``dynamodb_client``."""
-    client = dynamodb_client(
-        region=region,
-        connect_timeout=connect_timeout,
-        read_timeout=read_timeout,
-        attempts=attempts,
-        endpoint=endpoint,
-        connections=connections,
-    )
-    return SdkTransport(client)
-
-
 def dynamodb_client(
     *,
     region: str,
@@ -114,7 +93,7 @@ def dynamodb_client(
 
 
 def _is_plain_http(endpoint: str | None) -> bool:
-    """Return whether *endpoint* is asked without a proxy: it has no TLS, so it is local."""
+    """Return whether *endpoint* is used without a proxy: it has no TLS, so it is local."""
     return endpoint is not None and endpoint.startswith("http:")
 
 
