@@ -22,7 +22,8 @@ test: $(NEEDS_UV)  ## every lane that this machine can run
 
 contract: $(NEEDS_UV)  ## the contract tests on a storage adapter: STORE=package.module:factory
 	@test -n "$(STORE)" || { echo "Name the adapter: make contract STORE=package.module:factory"; exit 2; }
-	@CONTRACT_STORE="$(STORE)" $(RUN) pytest --quiet --no-header --tb=short -W default tests/contract $(ARGS)
+	@CONTRACT_STORE="$(STORE)" $(RUN) pytest --quiet --no-header --tb=short -W default \
+		--hypothesis-profile=thorough tests/contract $(ARGS)
 
 check: $(NEEDS_UV)  ## style, types, import contracts, the template, the locks
 	$(UV) lock --check --quiet

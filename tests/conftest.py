@@ -10,7 +10,7 @@ from tests.environment import clear_user_settings
 from tests.lanes import LANES, LaneSummary, lane_of
 from tests.promises import CHOSEN, Promises
 
-pytest_plugins = ["tests.dynamodb_local", "tests.stores"]
+pytest_plugins = ["tests.dynamodb_local", "tests.stores", "tests.writers"]
 
 ONE_PROCESS = ("image", "stack")
 """Lanes with servers that are slow to start: each of these lanes runs in one process."""

@@ -13,6 +13,7 @@ _TITLES = {
     "test_connection_table.py": "ConnectionTable: get, scan, page, delete_exact",
     "test_orders.py": "Every order of the events of two connections with one id",
     "test_interleavings.py": "Random interleavings of clients, functions and sweeps",
+    "test_processes.py": "Several processes that write at the same time",
 }
 
 
@@ -21,7 +22,8 @@ class Promises:
 
     def __init__(self, store: str) -> None:
         self._store = store
-        self._outcomes: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+        self._promises: dict[str, dict[str, set[str]]] = {file: defaultdict(set) for file in _TITLES}
+        self._why_left_out: dict[str, str] = {}
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         """Keep the tests that are parametrized with the adapter."""
@@ -31,28 +33,32 @@ class Promises:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "call" or report.outcome != "passed":
-            name = report.location[2].partition("[")[0].removeprefix("test_")
-            self._outcomes[Path(report.fspath).name][name].add(report.outcome)
+            file, name = Path(report.fspath).name, report.location[2].partition("[")[0]
+            self._promises[file][name.removeprefix("test_")].add(report.outcome)
+            if isinstance(report.longrepr, tuple):  # of a test that was skipped
+                self._why_left_out[file] = report.longrepr[2].removeprefix("Skipped: ")
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        if not self._outcomes:  # the adapter could not be had; the end of the output says why
+        if not any(self._promises.values()):  # the adapter could not be had; the end of the output says why
             return
         terminalreporter.section("promises")
         for file, title in _TITLES.items():
-            terminalreporter.line(title, bold=True)
-            for name, outcomes in sorted(self._outcomes[file].items()):
-                sentence = name.replace("_", " ").capitalize()
-                if "failed" in outcomes:
-                    terminalreporter.line(f"  BROKEN  {sentence}.", red=True)
-                else:
-                    terminalreporter.line(f"  kept    {sentence}.")
+            why = f", left out: {self._why_left_out[file]}" if file in self._why_left_out else ""
+            terminalreporter.line(f"{title}{why}", bold=True)
+            for name, outcomes in sorted(self._promises[file].items()):
+                if "skipped" not in outcomes:
+                    verdict = "BROKEN" if "failed" in outcomes else "kept  "
+                    sentence = name.replace("_", " ").capitalize()
+                    terminalreporter.line(f"  {verdict}  {sentence}.", red="failed" in outcomes)
         terminalreporter.section("for your README")
         terminalreporter.line(f"| contract of `{self._store}` | promises | kept |")
         terminalreporter.line("|---|---|---|")
         for file, title in _TITLES.items():
-            promises = self._outcomes[file].values()
-            kept = sum("failed" not in outcomes for outcomes in promises)
-            terminalreporter.line(f"| {title} | {len(promises)} | {kept} |")
+            promises = self._promises[file].values()
+            kept = sum(outcomes == {"passed"} for outcomes in promises)
+            terminalreporter.line(
+                f"| {title} | {len(promises)} | {kept or self._why_left_out.get(file, 0)} |"
+            )
 
     def _is_about_the_store(self, item: pytest.Item) -> bool:
         return (

@@ -68,7 +68,7 @@ class StreamedTable(Storage):
         return next((entry for entry in self.entries() if _id_of(entry) == connection_id), None)
 
 
-STORES = tuple(name for name in stores.STORES if name != "direct-moto")
+STORES = tuple(name for name in stores.STORES if name != "dynamodb-moto")
 """All adapters; of the direct transport, one database is enough for so many orders."""
 
 

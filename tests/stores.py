@@ -1,12 +1,15 @@
-"""The storage adapters under test, each on a new table."""
+"""The storage adapters under test, each on a new table.
+
+They have the names that STORE gives them. DynamoDB is DynamoDB Local, or moto.
+"""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn, get_protocol_members
 
 import pytest
 from moto import mock_aws
@@ -34,11 +37,14 @@ if TYPE_CHECKING:
 
 _CHOSEN = os.environ.get(CHOSEN)
 
-TABLES: tuple[str, ...] = (_CHOSEN,) if _CHOSEN else ("memory", "sdk-moto", "sdk-dynamodb-local")
+TABLES: tuple[str, ...] = (_CHOSEN,) if _CHOSEN else ("memory", "dynamodb-boto3-moto", "dynamodb-boto3")
 """The thread-safe adapters. moto is a second implementation of conditional writes."""
 
-STORES: tuple[str, ...] = TABLES if _CHOSEN else (*TABLES, "direct-moto", "direct-dynamodb-local")
-"""These, and the direct transport, which is not thread-safe."""
+STORES: tuple[str, ...] = TABLES if _CHOSEN else (*TABLES, "dynamodb-moto", "dynamodb")
+"""These, and those whose ConnectionStore is not thread-safe."""
+
+SHARED: tuple[str, ...] = (_CHOSEN,) if _CHOSEN else ("dynamodb", "dynamodb-boto3")
+"""The adapters of a storage that several processes share; one from outside may not be."""
 
 
 @dataclass
@@ -49,6 +55,8 @@ class Storage:
     table: ConnectionTable
     page_size: int | None = None
     """The most connections of a page; ``None`` if the adapter does not let the tests choose it."""
+    environ: Mapping[str, str] | None = None
+    """The settings by which another process may open the storage; ``None`` if none can."""
 
     def add(self, connection: Connection) -> Connection:
         return self.store.add(connection)
@@ -79,20 +87,24 @@ def a_storage(name: str, request: pytest.FixtureRequest, page_size: int = 100) -
         case "memory":
             memory = MemoryConnectionTable(page_size=page_size)
             yield Storage(memory, memory, page_size)
-        case "sdk-moto":
+        case "dynamodb-boto3-moto":
             with mock_aws():
                 client = moto_client()
                 yield on_dynamodb(SdkTransport(client), create_table(client), page_size)
-        case "sdk-dynamodb-local":
+        case "dynamodb-boto3":
             transport = SdkTransport(request.getfixturevalue("dynamodb"))
-            yield on_dynamodb(transport, request.getfixturevalue("table_name"), page_size)
-        case "direct-moto":
+            storage = on_dynamodb(transport, request.getfixturevalue("table_name"), page_size)
+            yield replace(storage, environ=_environ(name, request))
+        case "dynamodb-moto":
             client = request.getfixturevalue("moto")
             with closing(a_direct_transport(client.meta.endpoint_url)) as direct:
                 yield on_dynamodb(direct, create_table(client), page_size)
-        case "direct-dynamodb-local":
+        case "dynamodb":
+            table_name = request.getfixturevalue("table_name")
+            repairs = on_dynamodb(SdkTransport(request.getfixturevalue("dynamodb")), table_name, page_size)
             with closing(a_direct_transport(request.getfixturevalue("dynamodb_local"))) as direct:
-                yield on_dynamodb(direct, request.getfixturevalue("table_name"), page_size)
+                store = DynamoDBConnectionStore(direct, table_name)
+                yield replace(repairs, store=store, environ=_environ(name, request))
         case path:
             yield from_outside(path, page_size)
 
@@ -106,17 +118,53 @@ def on_dynamodb(transport: "Transport", table_name: str, page_size: int = 100) -
     )
 
 
+def _environ(store: str, request: pytest.FixtureRequest) -> dict[str, str]:
+    return {
+        "STORE": store,
+        "CONNECTIONS_TABLE": request.getfixturevalue("table_name"),
+        "AWS_REGION": REGION,
+        "AWS_ENDPOINT_URL_DYNAMODB": request.getfixturevalue("dynamodb_local"),
+    }
+
+
 def from_outside(path: str, page_size: int) -> Storage:
     """Return the adapter that *path* names, empty: after its ``reset``, or else from its factory."""
     adapter = _resettable(path) or _made(path)
     if reset := getattr(adapter, "reset", None):
         reset()
+    environ = {**USERS, "STORE": path}
+    if not hasattr(adapter, "scan"):
+        return Storage(adapter, _WritesAlone(adapter), environ=environ)
     if next(iter(adapter.scan(0, 1)), None) is not None:
         pytest.exit(f"{path}: the storage is not empty, and what the factory returns has no reset().", 2)
     if not hasattr(adapter, "page_size"):
-        return Storage(adapter, adapter)
+        return Storage(adapter, adapter, environ=environ)
     adapter.page_size = page_size
-    return Storage(adapter, adapter, page_size)
+    return Storage(adapter, adapter, page_size, environ)
+
+
+class _WritesAlone:
+    """ConnectionTable for an adapter without one: ``get`` by writes; a test that needs more is skipped."""
+
+    def __init__(self, store: ConnectionStore) -> None:
+        self._store = store
+
+    def get(self, connection_id: ConnectionId) -> Connection | None:
+        found = self._store.remove(connection_id, None).connection
+        return found and self._store.add(found)
+
+    def scan(self, segment: int, of: int) -> Iterator[Entry]:
+        _no_table()
+
+    def page(self, selection: Selection, after: str | None = None) -> Page:
+        _no_table()
+
+    def delete_exact(self, entry: Entry) -> bool:
+        _no_table()
+
+
+def _no_table() -> NoReturn:
+    pytest.skip("the adapter has no method of ConnectionTable")
 
 
 @cache
@@ -128,9 +176,17 @@ def _resettable(path: str) -> Any:
 
 def _made(path: str) -> Any:
     try:
-        return storage(path, USERS, ConnectionStore, ConnectionTable, needed_by="the contract tests")
+        adapter = storage(path, USERS, ConnectionStore, "$connect and $disconnect")
     except InvalidSetting as error:
         pytest.exit(str(error), 2)
+    others = get_protocol_members(ConnectionTable)
+    missing = sorted(name for name in others if not hasattr(adapter, name))
+    if 0 < len(missing) < len(others):
+        pytest.exit(
+            f"{path}: {type(adapter).__name__} has a part of ConnectionTable and lacks {', '.join(missing)}.",
+            2,
+        )
+    return adapter
 
 
 @cache

@@ -1,12 +1,18 @@
-"""Storage adapters with one mistake each, to show that the contract tests find it.
+"""Storage adapters with one mistake each, to show that the contract tests find it; and right ones.
 
 Each is named by its path, as in ``make contract STORE=tests.wrong_adapters:RemovesByIdAlone``.
 """
 
+import atexit
+import os
+import pickle
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
+from fcntl import LOCK_EX, flock
 from itertools import chain
+from pathlib import Path
 from time import sleep
 
 from app.adapters.memory import MemoryConnectionTable
@@ -15,7 +21,7 @@ from app.domain.selection import Page, Selection
 from tests.builders import a_bare_connection
 
 
-class Wrong(MemoryConnectionTable):
+class Right(MemoryConnectionTable):
     """The right adapter, as a factory of itself."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -31,58 +37,58 @@ class Wrong(MemoryConnectionTable):
         self._page_size = size
 
 
-class RemovesByIdAlone(Wrong):
+class RemovesByIdAlone(Right):
     def remove(self, connection_id: ConnectionId, connected_at: datetime | None) -> Removed:
         return super().remove(connection_id, None)
 
 
-class ReplacesNewerConnections(Wrong):
+class ReplacesNewerConnections(Right):
     def add(self, connection: Connection) -> Connection:
         self._entries[connection.id] = connection
         return connection
 
 
-class RevivesAfterATombstone(Wrong):
+class RevivesAfterATombstone(Right):
     def tombstone(self, tombstone: Tombstone) -> Removed:
         return self.remove(tombstone.connection_id, tombstone.connected_at)
 
 
-class BuriesNewerConnections(Wrong):
+class BuriesNewerConnections(Right):
     def tombstone(self, tombstone: Tombstone) -> Removed:
         removed = Removed(self.get(tombstone.connection_id))
         self._entries[tombstone.connection_id] = tombstone
         return removed
 
 
-class RaisesForAnUnknownId(Wrong):
+class RaisesForAnUnknownId(Right):
     def remove(self, connection_id: ConnectionId, connected_at: datetime | None) -> Removed:
         if connection_id not in self._entries:
             raise KeyError(connection_id)
         return super().remove(connection_id, connected_at)
 
 
-class RemovesTombstones(Wrong):
+class RemovesTombstones(Right):
     def remove(self, connection_id: ConnectionId, connected_at: datetime | None) -> Removed:
         if isinstance(self._entries.get(connection_id), Tombstone):
             del self._entries[connection_id]
         return super().remove(connection_id, connected_at)
 
 
-class LosesAttributes(Wrong):
+class LosesAttributes(Right):
     def add(self, connection: Connection) -> Connection:
         return super().add(replace(connection, attributes={}))
 
 
-class LosesConcurrentWrites(Wrong):
-    def add(self, connection: Connection) -> Connection:
+class LosesConcurrentWrites(Right):
+    def delete_exact(self, entry: Entry) -> bool:
         before = dict(self._entries)
-        stored = super().add(connection)
+        is_deleted = super().delete_exact(entry)
         sleep(0.001)  # in which another thread may write
-        self._entries = before | {connection.id: stored}
-        return stored
+        self._entries = {name: it for name, it in before.items() if it != entry}
+        return is_deleted
 
 
-class ListsTombstones(Wrong):
+class ListsTombstones(Right):
     def page(self, selection: Selection, after: str | None = None) -> Page:
         page = super().page(selection, after)
         dead = [entry for entry in self._entries.values() if isinstance(entry, Tombstone)]
@@ -90,7 +96,7 @@ class ListsTombstones(Wrong):
         return Page((*page.connections, *ghosts), page.next)
 
 
-class PagesThatOverlap(Wrong):
+class PagesThatOverlap(Right):
     def page(self, selection: Selection, after: str | None = None) -> Page:
         page = super().page(selection, after)
         if after is None:
@@ -99,31 +105,31 @@ class PagesThatOverlap(Wrong):
         return Page((*before.connections[-1:], *page.connections), page.next)
 
 
-class PagesThatSkip(Wrong):
+class PagesThatSkip(Right):
     def page(self, selection: Selection, after: str | None = None) -> Page:
         page = super().page(selection, after)
         return page if after is None else Page(page.connections[1:], page.next)
 
 
-class SegmentsThatOverlap(Wrong):
+class SegmentsThatOverlap(Right):
     def scan(self, segment: int, of: int) -> Iterator[Entry]:
         further = super().scan((segment + 1) % of, of) if of > 1 else ()
         return chain(super().scan(segment, of), further)
 
 
-class DeletesWhateverHasTheId(Wrong):
+class DeletesWhateverHasTheId(Right):
     def delete_exact(self, entry: Entry) -> bool:
         connection_id = entry.id if isinstance(entry, Connection) else entry.connection_id
         return self._entries.pop(connection_id, None) is not None
 
 
-class TakesAnyToken(Wrong):
+class TakesAnyToken(Right):
     def page(self, selection: Selection, after: str | None = None) -> Page:
         is_ours = after is None or after.startswith(f"{selection} after ")
         return super().page(selection, after if is_ours else None)
 
 
-class FindsTombstones(Wrong):
+class FindsTombstones(Right):
     def get(self, connection_id: ConnectionId) -> Connection | None:
         entry = self._entries.get(connection_id)
         if isinstance(entry, Tombstone):
@@ -131,20 +137,96 @@ class FindsTombstones(Wrong):
         return entry
 
 
-def not_empty(environ: Mapping[str, str]) -> MemoryConnectionTable:
-    """Return an adapter that has something from before, as a shared storage may."""
-    adapter = Wrong(environ)
-    adapter.add(a_bare_connection())
-    return adapter
+class InAFile(Right):
+    """A right adapter for several processes: its entries are in the file that ``ENTRIES_FILE`` names."""
 
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        super().__init__(environ)
+        self._file = Path(environ["ENTRIES_FILE"])
 
-class _Resettable(Wrong):
+    def add(self, connection: Connection) -> Connection:
+        with self._transaction():
+            return super().add(connection)
+
+    def remove(self, connection_id: ConnectionId, connected_at: datetime | None) -> Removed:
+        with self._transaction():
+            return super().remove(connection_id, connected_at)
+
+    def tombstone(self, tombstone: Tombstone) -> Removed:
+        with self._transaction():
+            return super().tombstone(tombstone)
+
+    def get(self, connection_id: ConnectionId) -> Connection | None:
+        self._load()
+        return super().get(connection_id)
+
+    def delete_exact(self, entry: Entry) -> bool:
+        with self._transaction():
+            return super().delete_exact(entry)
+
     def reset(self) -> None:
         self._entries.clear()
+        self._file.unlink(missing_ok=True)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._file.with_suffix(".lock").open("w") as lock:
+            flock(lock, LOCK_EX)
+            self._load()
+            yield
+            self._save()
+
+    def _load(self) -> None:
+        if self._file.exists():
+            self._entries = pickle.loads(self._file.read_bytes())  # noqa: S301 - the tests' own file
+
+    def _save(self) -> None:
+        new = self._file.with_suffix(f".{os.getpid()}")
+        new.write_bytes(pickle.dumps(self._entries))
+        new.rename(self._file)
 
 
-def resettable(environ: Mapping[str, str]) -> MemoryConnectionTable:
-    """Return an adapter that has something from before, and can be emptied."""
-    adapter = _Resettable(environ)
+class LosesWritesOfOtherProcesses(InAFile):
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._load()
+        yield
+        sleep(0.001)  # in which another process may write
+        self._save()
+
+
+class AnswersBeforeTheWriteIsDurable(InAFile):
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        super().__init__(environ)
+        atexit.register(super()._save)
+
+    def _load(self) -> None:
+        if not self._entries:
+            super()._load()
+
+    def _save(self) -> None:
+        """It is done when the process ends."""
+
+
+def not_empty(environ: Mapping[str, str]) -> MemoryConnectionTable:
+    """Return an adapter that has something from before, as a shared storage may."""
+    adapter = Right(environ)
     adapter.add(a_bare_connection())
     return adapter
+
+
+class WritesAlone:
+    """A right adapter for the handshakes alone."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        right = Right(environ)
+        self.add, self.remove, self.tombstone = right.add, right.remove, right.tombstone
+
+
+class WithoutDeletes(WritesAlone):
+    """An adapter with some methods of ConnectionTable."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        super().__init__(environ)
+        right = Right(environ)
+        self.get, self.scan, self.page = right.get, right.scan, right.page

@@ -50,7 +50,7 @@ class Handshakes(containers.DeclarativeContainer):
         dynamodb=providers.Singleton(DynamoDBConnectionStore, table=table_name, transport=transport),
         memory=providers.Singleton(imported, "app.adapters.memory:MemoryConnectionTable"),
         imported=providers.Singleton(
-            storage, settings.provided.store, environ, ports.ConnectionStore, needed_by="the handshakes"
+            storage, settings.provided.store, environ, ports.ConnectionStore, "$connect and $disconnect"
         ),
     )
 

@@ -13,8 +13,8 @@ def imported(path: str, /, **arguments: Any) -> Any:
     return getattr(import_module(module), name)(**arguments)
 
 
-def storage(path: str, environ: Mapping[str, str], *ports: type, needed_by: str) -> Any:
-    """Return the storage adapter from the factory that *path* names; it has the methods of all *ports*.
+def storage(path: str, environ: Mapping[str, str], port: type, needed_by: str) -> Any:
+    """Return the storage adapter from the factory that *path* names; it has the methods of *port*.
 
     The factory gets *environ* and checks its own settings there. A ValueError of
     it has a sentence for the operator.
@@ -33,7 +33,7 @@ def storage(path: str, environ: Mapping[str, str], *ports: type, needed_by: str)
         adapter = factory(environ)
     except ValueError as error:
         raise InvalidSetting(str(error)) from error
-    methods = {method for port in ports for method in get_protocol_members(port)}
+    methods = get_protocol_members(port)
     missing = sorted(method for method in methods if not callable(getattr(adapter, method, None)))
     if missing:
         kind = type(adapter).__name__

@@ -49,7 +49,7 @@ class Operations(containers.DeclarativeContainer):
         dynamodb=providers.Singleton(DynamoDBConnectionTable, table=table_name, transport=transport),
         memory=providers.Singleton(MemoryConnectionTable),
         imported=providers.Singleton(
-            storage, settings.provided.store, environ, ports.ConnectionTable, needed_by="the operations"
+            storage, settings.provided.store, environ, ports.ConnectionTable, "the sweep and the command line"
         ),
     )
     presence: providers.Provider[ports.PresenceStore] = providers.Selector(

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -27,55 +28,78 @@ BROKEN = {
     wrong_adapters.DeletesWhateverHasTheId: "Delete exact leaves another connection with the id.",
     wrong_adapters.TakesAnyToken: "A page token of another selection is refused.",
     wrong_adapters.FindsTombstones: "A tombstone replaces a connection and returns it.",
+    wrong_adapters.LosesWritesOfOtherProcesses: "Of concurrent adds to one id the newest connection stays.",
+    wrong_adapters.AnswersBeforeTheWriteIsDurable: "A confirmed write outlives its process.",
 }
+RIGHT = (wrong_adapters.Right, wrong_adapters.InAFile)
+PORTS = ("tests/contract/test_connection_store.py", "tests/contract/test_connection_table.py")
+PROCESSES = "tests/contract/test_processes.py"
 
 
-def contract(store: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """The contract tests of the two ports on the adapter *store*."""
-    tests = [f"tests/contract/test_connection_{port}.py" for port in ("store", "table")]
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    return os.environ | {"ENTRIES_FILE": str(tmp_path / "entries"), "DOCKER_HOST": "unix:///nonexistent"}
+
+
+def contract(
+    store: str, tests: Sequence[str], environ: Mapping[str, str]
+) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "--quiet", "--tb=no", "-p", "no:cacheprovider", *tests, *arguments],
+        [sys.executable, "-m", "pytest", "--quiet", "--tb=no", "-p", "no:cacheprovider", *tests],
         cwd=ROOT,
-        env=os.environ | {"CONTRACT_STORE": store, "DOCKER_HOST": "unix:///nonexistent"},
+        env={**environ, "CONTRACT_STORE": store},
         capture_output=True,
         text=True,
         check=False,
     )
 
 
-def test_a_mistake_is_reported_as_the_promise_that_it_breaks() -> None:
+def test_a_mistake_is_reported_as_the_promise_that_it_breaks(environ: Mapping[str, str]) -> None:
     for adapter, promise in sampled(list(BROKEN.items()), one_in=5):
-        result = contract(f"tests.wrong_adapters:{adapter.__name__}")
+        tests = [PROCESSES] if issubclass(adapter, wrong_adapters.InAFile) else PORTS
+
+        result = contract(f"tests.wrong_adapters:{adapter.__name__}", tests, environ)
 
         assert result.returncode == 1, result.stdout
         assert f"  BROKEN  {promise}\n" in result.stdout, adapter
 
 
-@pytest.mark.parametrize("name", ["Wrong", "resettable"])
-def test_an_adapter_without_a_mistake_keeps_every_promise(name: str) -> None:
-    result = contract(f"tests.wrong_adapters:{name}")
+@pytest.mark.parametrize("name", ["Right", "InAFile", "WritesAlone"])
+def test_an_adapter_without_a_mistake_keeps_every_promise(name: str, environ: Mapping[str, str]) -> None:
+    result = contract(f"tests.wrong_adapters:{name}", [*PORTS, PROCESSES], environ)
 
     assert result.returncode == 0, result.stdout
     assert "BROKEN" not in result.stdout
     assert f"| contract of `tests.wrong_adapters:{name}` | promises | kept |" in result.stdout
 
 
+def test_what_the_storage_does_not_offer_is_left_out(environ: Mapping[str, str]) -> None:
+    result = contract("tests.wrong_adapters:WritesAlone", [*PORTS, PROCESSES], environ)
+
+    assert (
+        "ConnectionTable: get, scan, page, delete_exact, left out: the adapter has no method" in result.stdout
+    )
+    assert "at the same time, left out: each process has a storage of its own" in result.stdout
+
+
 def test_every_wrong_adapter_has_its_broken_promise() -> None:
-    assert set(BROKEN) == {
-        it for it in wrong_adapters.Wrong.__subclasses__() if not it.__name__.startswith("_")
-    }
+    adapters = [it for it in vars(wrong_adapters).values() if isinstance(it, type)]
+    assert set(BROKEN) == {it for it in adapters if issubclass(it, wrong_adapters.Right)} - set(RIGHT)
 
 
 @pytest.mark.parametrize(
     ("store", "sentence"),
     [
         ("no_such_package:factory", "STORE=no_such_package:factory can't be imported: No module named"),
-        ("builtins:dict", "dict lacks add, delete_exact, page, remove, scan, tombstone, needed by the"),
+        ("builtins:dict", "dict lacks add, remove, tombstone, needed by $connect and $disconnect."),
+        ("tests.wrong_adapters:WithoutDeletes", "WithoutDeletes has a part of ConnectionTable and lacks del"),
         ("tests.wrong_adapters:not_empty", "the storage is not empty, and what the factory returns has no"),
     ],
 )
-def test_an_adapter_that_can_not_be_had_ends_the_run_with_a_sentence(store: str, sentence: str) -> None:
-    result = contract(store)
+def test_an_adapter_that_can_not_be_had_ends_the_run_with_a_sentence(
+    store: str, sentence: str, environ: Mapping[str, str]
+) -> None:
+    result = contract(store, PORTS, environ)
 
     assert result.returncode == 2
     assert sentence in result.stdout + result.stderr

@@ -80,11 +80,11 @@ def store(request: pytest.FixtureRequest) -> Iterator[PresenceStore]:
     match request.param:
         case "memory":
             yield MemoryPresenceStore()
-        case "sdk-moto":
+        case "dynamodb-boto3-moto":
             with mock_aws():
                 client = moto_client()
                 yield a_store(client, create_table(client, "PresenceTable"))
-        case "sdk-dynamodb-local":
+        case "dynamodb-boto3":
             client = request.getfixturevalue("dynamodb")
             yield a_store(client, create_table(client, "PresenceTable"))
         case _:
@@ -239,7 +239,7 @@ def test_a_step_that_fails_changes_nothing(store: PresenceStore) -> None:
     assert current(store).connections == {C1}
 
 
-concurrently = pytest.mark.parametrize("store", ["memory", "sdk-dynamodb-local"], indirect=True)
+concurrently = pytest.mark.parametrize("store", ["memory", "dynamodb-boto3"], indirect=True)
 """Not moto: it checks a condition and writes in two steps, and another thread may come between."""
 
 

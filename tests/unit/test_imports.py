@@ -99,13 +99,14 @@ def test_missing_methods_are_named_with_who_needs_them() -> None:
     with pytest.raises(InvalidSetting) as error:
         handshakes("acme.storage:half").store()
     assert str(error.value) == (
-        "STORE=acme.storage:half: Half lacks remove, tombstone, needed by the handshakes."
+        "STORE=acme.storage:half: Half lacks remove, tombstone, needed by $connect and $disconnect."
     )
 
     with pytest.raises(InvalidSetting) as error:
         operations("acme.storage:half").table()
     assert str(error.value) == (
-        "STORE=acme.storage:half: Half lacks delete_exact, get, page, scan, needed by the operations."
+        "STORE=acme.storage:half: Half lacks delete_exact, get, page, scan, "
+        "needed by the sweep and the command line."
     )
 
 
