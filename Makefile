@@ -32,6 +32,8 @@ check: $(NEEDS_UV)  ## style, types, import contracts, the template, the locks
 	$(RUN) ruff format --check --quiet
 	$(RUN) ruff check --quiet
 	$(RUN) mypy
+	$(UV) sync --quiet --locked --inexact --no-dev --no-install-project --project tests/extension --python .venv/bin/python
+	MYPYPATH=tests/extension $(RUN) mypy --python-executable tests/extension/.venv/bin/python --package switchboard_postgres
 	$(RUN) lint-imports --no-logo
 	$(RUN) cfn-lint infra/template.yaml
 

@@ -12,6 +12,8 @@ from tests.promises import CHOSEN, Promises
 
 pytest_plugins = ["tests.dynamodb_local", "tests.stores", "tests.writers"]
 
+collect_ignore = ["extension"]  # its packages are in an environment of its own
+
 ONE_PROCESS = ("image", "stack")
 """Lanes with servers that are slow to start: each of these lanes runs in one process."""
 

@@ -5,7 +5,10 @@ from collections.abc import MutableMapping
 
 from infra.environment import clear_aws_settings
 
-USERS = dict(os.environ)
+_MAKE = ("MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS")
+"""What `make test` gives to a make that a test starts: its own ARGS among them."""
+
+USERS = {name: value for name, value in os.environ.items() if name not in _MAKE}
 """The user's own environment, for the commands of the README."""
 
 _SETTINGS = (

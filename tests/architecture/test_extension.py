@@ -2,68 +2,43 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from infra.process import uv
-from infra.stack import LocalStackFailure
 from tests.builders import Event, a_connect_event
 from tests.environment import USERS
-from tests.lanes import leave_out
+from tests.postgres import installed_packages, running_postgres
+from tests.thoroughness import is_thorough
 
 ROOT = Path(__file__).parent.parent.parent
-EXTENSION = ROOT / "tests" / "extension"
-PYTHON = EXTENSION / ".venv" / "bin" / "python"
+
+CONTRACT = (
+    "make contract STORE=switchboard_postgres:storage "
+    "PYTHONPATH=tests/extension/.venv/lib/python3.13/site-packages"
+)
+"""The command of the README."""
 
 pytestmark = pytest.mark.xdist_group("extension")
 
 
 @pytest.fixture(scope="module")
-def packages() -> str:
-    """The folders of the extension and of what it needs, for PYTHONPATH."""
-    try:
-        uv("sync", "--quiet", "--locked", "--project", str(EXTENSION), "--python", sys.executable)
-    except LocalStackFailure as failure:
-        leave_out(f"the extension's environment can't be had: {failure}")
-    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    site = subprocess.run([PYTHON, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
-    return f"{EXTENSION}{os.pathsep}{site}"
-
-
-@contextmanager
-def a_database() -> Iterator[str]:
-    """A PostgreSQL of one's own; its URL."""
-    with subprocess.Popen(
-        [PYTHON, "serve.py"],
-        cwd=EXTENSION,
-        env={"PATH": USERS["PATH"], "LC_ALL": "C"},
-        stdin=subprocess.PIPE,  # closes when this process ends, and ends the server
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as server:
-        assert server.stdout
-        yield server.stdout.readline().strip()
-        server.communicate()
-
-
-@pytest.fixture(scope="module")
-def environ(packages: str) -> Iterator[dict[str, str]]:
-    with a_database() as url:
-        environ = {
+def environ() -> Iterator[dict[str, str]]:
+    packages = installed_packages()
+    with running_postgres() as url:
+        yield {
             **os.environ,
-            "PYTHONPATH": packages,
+            "PYTHONPATH": str(packages),
             "STORE": "switchboard_postgres:storage",
             "POSTGRES_URL": url,
             "POSTGRES_CONNECTIONS": "8",
             "AWS_REGION": "eu-central-1",
         }
-        yield environ
 
 
 _EMPTY = (
@@ -94,14 +69,25 @@ def python(
 
 def test_it_keeps_every_promise(environ: Mapping[str, str]) -> None:
     python("-c", _EMPTY, environ=environ)
-    options = ("--quiet", "--no-header", "-p", "no:cacheprovider", "-W", "default")
+    settings = {name: value for name, value in environ.items() if name.startswith("POSTGRES_")}
+    command = [*shlex.split(CONTRACT), *([] if is_thorough() else ["ARGS=--hypothesis-profile=everyday"])]
 
-    result = python(
-        *("-m", "pytest", *options, "tests/contract"), environ={**environ, "CONTRACT_STORE": environ["STORE"]}
+    result = subprocess.run(
+        command, cwd=ROOT, env=USERS | settings, capture_output=True, text=True, check=False
     )
 
+    assert result.returncode == 0, result.stdout + result.stderr
     assert "BROKEN" not in result.stdout
+    assert "left out" not in result.stdout
     assert "| ConnectionStore: add, remove, tombstone | 23 | 23 |" in result.stdout
+
+
+def test_a_call_ends_in_time_whatever_the_database_does(environ: Mapping[str, str]) -> None:
+    result = python(
+        "-m", "pytest", "-p", "no:cacheprovider", "tests/extension/test_timeouts.py", environ=environ
+    )
+
+    assert "8 passed" in result.stdout
 
 
 def test_handshakes_the_command_line_and_the_sweep_run_on_it(environ: Mapping[str, str]) -> None:

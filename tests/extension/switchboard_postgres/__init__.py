@@ -83,13 +83,14 @@ def storage(environ: Mapping[str, str]) -> "PostgresConnections":
 class PostgresConnections:
     """ConnectionStore and ConnectionTable in the table ``switchboard_connections``. Thread-safe.
 
-    A call waits at most 1 s for a connection and 1.5 s for its answer.
+    A call waits at most 1 s for a connection to the database. The database
+    cancels a statement after 1.5 s. A database that has become unreachable is
+    noticed by TCP within 3 s, on Linux.
     """
 
     page_size = 100
 
     def __init__(self, url: str, *, connections: int) -> None:
-        options = "-c TimeZone=UTC -c statement_timeout=1500"
         self._pool = ConnectionPool(
             url,
             min_size=1,
@@ -97,7 +98,13 @@ class PostgresConnections:
             timeout=1,
             open=True,
             check=ConnectionPool.check_connection,  # one may have ended while the function was frozen
-            kwargs={"autocommit": True, "row_factory": dict_row, "connect_timeout": 1, "options": options},
+            kwargs={
+                "autocommit": True,
+                "options": "-c TimeZone=UTC -c statement_timeout=1500",
+                "keepalives_idle": 1,  # s
+                "keepalives_interval": 1,  # s
+                "tcp_user_timeout": 3000,  # ms
+            },
         )
 
     def add(self, connection: Connection) -> Connection:
@@ -164,7 +171,7 @@ class PostgresConnections:
     @contextmanager
     def _cursor(self) -> Iterator[psycopg.Cursor[dict[str, Any]]]:
         try:
-            with self._pool.connection() as connection, connection.cursor() as cursor:
+            with self._pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
                 yield cursor
         except (PoolTimeout, psycopg.errors.QueryCanceled) as error:
             raise StorageUnavailable(type(error).__name__, outcome_unknown=False) from error

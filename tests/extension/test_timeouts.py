@@ -1,0 +1,113 @@
+"""The adapter and a database that does not answer. tests/architecture/test_extension.py runs this."""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import psycopg
+import pytest
+from switchboard_postgres import PostgresConnections, storage
+
+from app.domain.errors import StorageUnavailable
+from app.domain.model import Removed
+from tests.builders import NOON, a_connection
+
+
+@pytest.fixture
+def database() -> Iterator[psycopg.Connection]:
+    """Another client of the database, which may hold a lock."""
+    with psycopg.connect(os.environ["POSTGRES_URL"]) as connection:
+        yield connection
+        connection.rollback()
+
+
+@pytest.fixture
+def postgres() -> Iterator[PostgresConnections]:
+    with closing(storage({**os.environ, "POSTGRES_CONNECTIONS": "1"})) as postgres:
+        postgres.create()
+        postgres.reset()
+        yield postgres
+
+
+def lock(database: psycopg.Connection) -> None:
+    database.execute("LOCK TABLE switchboard_connections")
+
+
+def test_a_statement_that_takes_too_long_is_cancelled(
+    postgres: PostgresConnections, database: psycopg.Connection
+) -> None:
+    lock(database)
+
+    with pytest.raises(StorageUnavailable) as error:
+        postgres.add(a_connection())
+    database.rollback()
+
+    assert (error.value.reason, error.value.outcome_unknown) == ("QueryCanceled", False)
+    assert postgres.remove(a_connection().id, NOON) == Removed(None)
+
+
+def test_a_call_does_not_wait_long_for_a_connection(
+    postgres: PostgresConnections, database: psycopg.Connection
+) -> None:
+    lock(database)
+
+    with ThreadPoolExecutor(2) as pool:
+        calls = [pool.submit(postgres.get, a_connection().id) for _ in range(2)]
+        reasons = {getattr(call.exception(), "reason", None) for call in calls}
+
+    assert reasons == {"QueryCanceled", "PoolTimeout"}
+
+
+def test_a_connection_that_is_lost_during_a_write_leaves_its_outcome_unknown(
+    postgres: PostgresConnections, database: psycopg.Connection
+) -> None:
+    lock(database)
+    waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(postgres.add, a_connection())
+        while not (row := database.execute(waiting).fetchone()):
+            assert not call.done()
+        database.execute("SELECT pg_terminate_backend(%s)", row)
+        error = call.exception()
+
+    assert isinstance(error, StorageUnavailable)
+    assert error.outcome_unknown
+
+
+def test_the_next_call_gets_a_new_connection_for_one_that_was_lost(
+    postgres: PostgresConnections, database: psycopg.Connection
+) -> None:
+    others = "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+    database.execute(f"{others} AND backend_type = 'client backend'")
+
+    assert postgres.add(a_connection()) == a_connection()
+
+
+def test_a_database_that_is_not_there_is_unavailable() -> None:
+    url = "postgresql://nobody@127.0.0.1:1/nothing"
+
+    with (
+        closing(storage({"POSTGRES_URL": url})) as nothing,
+        pytest.raises(StorageUnavailable) as error,
+    ):
+        nothing.get(a_connection().id)
+
+    assert (error.value.reason, error.value.outcome_unknown) == ("PoolTimeout", False)
+
+
+@pytest.mark.parametrize(
+    ("environ", "sentence"),
+    [
+        ({}, "POSTGRES_URL must be the URL of a database, such as postgresql://user@host/name."),
+        ({"POSTGRES_URL": "mysql://host/name"}, "POSTGRES_URL must be the URL of a database"),
+        (
+            {"POSTGRES_URL": "postgresql://host/name", "POSTGRES_CONNECTIONS": "0"},
+            "POSTGRES_CONNECTIONS must be a whole number from 1.",
+        ),
+    ],
+)
+def test_a_wrong_setting_is_refused_with_a_sentence(environ: dict[str, str], sentence: str) -> None:
+    with pytest.raises(ValueError, match=f"^{sentence}"):
+        storage(environ)
