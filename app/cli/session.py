@@ -115,6 +115,8 @@ class Session:
             settings = Settings.from_environ(_completed(os.environ, table))
             if settings.storage == "dynamodb":
                 required(settings.table, "CONNECTIONS_TABLE")
+            else:
+                table = ""  # nobody reads it
             if settings.storage != "memory":
                 check_sdk_settings()
             yield self.build(settings), settings

@@ -25,7 +25,6 @@ def database() -> Iterator[psycopg.Connection]:
 @pytest.fixture
 def postgres() -> Iterator[PostgresConnections]:
     with closing(storage({**os.environ, "POSTGRES_CONNECTIONS": "1"})) as postgres:
-        postgres.create()
         postgres.reset()
         yield postgres
 

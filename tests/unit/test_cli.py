@@ -970,11 +970,10 @@ def test_an_error_that_the_user_can_fix_is_one_sentence(desk: Desk, error: Excep
     assert result.stderr.count("\n") == 1
 
 
-def test_an_unavailable_store_without_a_table_is_reported(
+def test_an_unavailable_store_that_is_no_dynamodb_table_is_reported(
     desk: Desk, environment: pytest.MonkeyPatch
 ) -> None:
     environment.setenv("STORE", "acme.storage:factory")
-    environment.delenv("CONNECTIONS_TABLE")
     desk.table.error = UNAVAILABLE
 
     result = desk.run("ls")

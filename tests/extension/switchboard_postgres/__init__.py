@@ -154,15 +154,10 @@ class PostgresConnections:
         """Close the connections."""
         self._pool.close()
 
-    def create(self) -> None:
-        """Create the table and its indexes, if they are missing."""
-        with self._cursor() as cursor:
-            cursor.execute(_SCHEMA)
-
     def reset(self) -> None:
-        """Delete everything, for the contract tests."""
+        """Create the table if it is missing, and delete everything: for the contract tests."""
         with self._cursor() as cursor:
-            cursor.execute("TRUNCATE switchboard_connections")
+            cursor.execute(_SCHEMA + "TRUNCATE switchboard_connections")
 
     def _all(self, query: str, parameters: Any) -> list[dict[str, Any]]:
         with self._cursor() as cursor:
