@@ -21,7 +21,8 @@ _SCRIPT = _HERE / "emulator.py"
 _HOST = "127.0.0.1"
 _READY_WITHIN = 30  # seconds; it takes about one
 _SERVER_PORTS = range(20_000, 32_768)
-_CLOCK = ("FAKETIME", "LD_PRELOAD", "DYLD_")  # faketime(1): all processes must have one clock
+CLOCK = ("FAKETIME", "LD_PRELOAD", "DYLD_")
+"""The variables of faketime(1) begin with these; all processes must have one clock."""
 
 
 @contextmanager
@@ -99,7 +100,7 @@ def free_port() -> int:
 
 def _environment(port: int, directory: Path) -> dict[str, str]:
     """Return MiniStack's environment: the caller's path and clock; no credentials, proxies or endpoints."""
-    clock = {name: value for name, value in os.environ.items() if name.startswith(_CLOCK)}
+    clock = {name: value for name, value in os.environ.items() if name.startswith(CLOCK)}
     return clock | {
         "PATH": os.environ.get("PATH", os.defpath),
         "TMPDIR": str(directory),
