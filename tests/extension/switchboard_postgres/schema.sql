@@ -12,5 +12,5 @@ CREATE TABLE IF NOT EXISTS switchboard_connections (
     details       jsonb
 );
 CREATE INDEX IF NOT EXISTS switchboard_by_client ON switchboard_connections (client_id, id);
-CREATE INDEX IF NOT EXISTS switchboard_by_account ON switchboard_connections (account, region, id);
+CREATE INDEX IF NOT EXISTS switchboard_by_account ON switchboard_connections (account, id);
 CREATE INDEX IF NOT EXISTS switchboard_by_expiry ON switchboard_connections (expires_at);

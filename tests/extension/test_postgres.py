@@ -1,17 +1,22 @@
-"""The adapter and a database that does not answer. tests/architecture/test_extension.py runs this."""
+"""Expiry, time-outs and settings of the adapter. tests/architecture/test_extension.py runs this."""
 
 import os
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import psycopg
 import pytest
 from switchboard_postgres import PostgresConnections, storage
 
 from app.domain.errors import StorageUnavailable
-from app.domain.model import Removed
+from app.domain.model import ConnectionId, Removed
 from tests.builders import NOON, a_connection
+
+README = Path(__file__).parent / "README.md"
 
 
 @pytest.fixture
@@ -82,6 +87,21 @@ def test_the_next_call_gets_a_new_connection_for_one_that_was_lost(
     database.execute(f"{others} AND backend_type = 'client backend'")
 
     assert postgres.add(a_connection()) == a_connection()
+
+
+def test_the_statement_of_the_readme_deletes_what_has_expired(
+    postgres: PostgresConnections, database: psycopg.Connection
+) -> None:
+    [statement] = re.findall("^DELETE .*;$", README.read_text(), re.MULTILINE)
+    live = postgres.add(a_connection(id=ConnectionId("live")))
+    postgres.add(
+        a_connection(id=ConnectionId("expired"), expires_at=datetime.now(UTC) - timedelta(seconds=1))
+    )
+
+    database.execute(statement)
+    database.commit()
+
+    assert list(postgres.scan(0, of=1)) == [live]
 
 
 def test_a_database_that_is_not_there_is_unavailable() -> None:
