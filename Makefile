@@ -20,9 +20,12 @@ test: $(NEEDS_UV)  ## every lane that this machine can run
 	@data=$$(mktemp -d) && trap 'rm -rf "$$data"' EXIT && COVERAGE_FILE="$$data/coverage" \
 	$(RUN) pytest --numprocesses=auto --dist=loadgroup --cov --cov-report=term $(ARGS)
 
-contract: $(NEEDS_UV)  ## the contract tests on a storage adapter: STORE=package.module:factory
+contract: $(NEEDS_UV)  ## the contract tests on a storage adapter: STORE=package.module:factory PACKAGE=its/folder
 	@test -n "$(STORE)" || { echo "Name the adapter: make contract STORE=package.module:factory"; exit 2; }
-	@CONTRACT_STORE="$(STORE)" $(RUN) pytest --quiet --no-header --tb=short -W default \
+	@$(if $(PACKAGE),$(UV) sync --quiet --inexact --no-dev --project "$(PACKAGE)" --python 3.13)
+	@CONTRACT_STORE="$(STORE)" PYTHONPATH= \
+	CONTRACT_PATH="$(PYTHONPATH):$(addsuffix /.venv/lib/python3.13/site-packages,$(PACKAGE))" \
+	$(RUN) pytest --quiet --no-header --tb=short -W default -o faulthandler_timeout=120 \
 		--hypothesis-profile=thorough tests/contract $(ARGS)
 
 check: $(NEEDS_UV)  ## style, types, import contracts, the template, the locks

@@ -2,13 +2,14 @@
 
 import os
 import signal
+import site
 
 import pytest
 
 import tests.thoroughness  # noqa: F401 - registers the profiles
 from tests.environment import clear_user_settings
 from tests.lanes import LANES, LaneSummary, lane_of
-from tests.promises import CHOSEN, Promises
+from tests.promises import CHOSEN, ITS_PATH, Promises
 
 pytest_plugins = ["tests.dynamodb_local", "tests.stores", "tests.writers"]
 
@@ -22,6 +23,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # A shell's background jobs ignore SIGINT, and the processes that a test starts would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     store = os.environ.get(CHOSEN)
+    for folder in filter(None, os.environ.get(ITS_PATH, "").split(os.pathsep)):
+        site.addsitedir(folder)  # at the end: the tests' own packages come first
     config.pluginmanager.register(Promises(store) if store else LaneSummary(config))
 
 

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,15 +23,14 @@ _ENVIRONMENT = EXTENSION / ".venv"
 _PORT = 5432
 
 
-def installed_packages() -> Path:
-    """Install the adapter into an environment of its own, and return the folder with its packages."""
-    arguments = ("--quiet", "--locked", "--no-editable", "--reinstall-package", "switchboard-postgres")
+def installed_packages() -> str:
+    """Make the adapter's environment, and return the PYTHONPATH of the adapter and all that it imports."""
     try:
-        uv("sync", *arguments, "--project", str(EXTENSION), "--python", sys.executable)
+        uv("sync", "--quiet", "--locked", "--project", str(EXTENSION), "--python", "3.13")
     except LocalStackFailure as failure:
-        leave_out(f"the environment of tests/extension can't be had: {failure}")
+        leave_out(f"the environment of tests/extension can't be made: {failure}")
     (packages,) = _ENVIRONMENT.glob("lib/python*/site-packages")
-    return packages
+    return f"{EXTENSION}{os.pathsep}{packages}"
 
 
 @contextmanager
@@ -52,7 +50,9 @@ def running_postgres() -> Iterator[str]:
             text=True,
         ) as server:
             assert server.stdout
-            yield server.stdout.readline().strip()
+            url = server.stdout.readline().strip()
+            assert url, "PostgreSQL did not start"
+            yield url
             server.communicate()
 
 

@@ -8,6 +8,9 @@ import pytest
 CHOSEN = "CONTRACT_STORE"
 """The variable with the adapter's import path, or a name in tests/stores.py."""
 
+ITS_PATH = "CONTRACT_PATH"
+"""The variable with the folders that have the adapter's package and all that it imports."""
+
 _TITLES = {
     "test_connection_store.py": "ConnectionStore: add, remove, tombstone",
     "test_connection_table.py": "ConnectionTable: get, scan, page, delete_exact",
@@ -23,42 +26,48 @@ class Promises:
     def __init__(self, store: str) -> None:
         self._store = store
         self._promises: dict[str, dict[str, set[str]]] = {file: defaultdict(set) for file in _TITLES}
-        self._why_left_out: dict[str, str] = {}
+        self._why_left_out: dict[tuple[str, str], str] = {}
 
-    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Keep the tests that are parametrized with the adapter."""
-        others = [item for item in items if not self._is_about_the_store(item)]
         items[:] = [item for item in items if self._is_about_the_store(item)]
-        config.hook.pytest_deselected(items=others)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "call" or report.outcome != "passed":
             file, name = Path(report.fspath).name, report.location[2].partition("[")[0]
-            self._promises[file][name.removeprefix("test_")].add(report.outcome)
+            self._promises[file][name].add(
+                "error" if report.failed and report.when != "call" else report.outcome
+            )
             if isinstance(report.longrepr, tuple):  # of a test that was skipped
-                self._why_left_out[file] = report.longrepr[2].removeprefix("Skipped: ")
+                self._why_left_out[file, name] = report.longrepr[2].removeprefix("Skipped: ")
 
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        if not any(self._promises.values()):  # the adapter could not be had; the end of the output says why
-            return
+    def pytest_terminal_summary(
+        self, terminalreporter: pytest.TerminalReporter, exitstatus: pytest.ExitCode
+    ) -> None:
+        if exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+            return  # the run was ended before its end; the last line says why
         terminalreporter.section("promises")
         for file, title in _TITLES.items():
-            why = f", left out: {self._why_left_out[file]}" if file in self._why_left_out else ""
-            terminalreporter.line(f"{title}{why}", bold=True)
+            terminalreporter.line(title, bold=True)
             for name, outcomes in sorted(self._promises[file].items()):
-                if "skipped" not in outcomes:
-                    verdict = "BROKEN" if "failed" in outcomes else "kept  "
-                    sentence = name.replace("_", " ").capitalize()
-                    terminalreporter.line(f"  {verdict}  {sentence}.", red="failed" in outcomes)
+                sentence = name.removeprefix("test_").replace("_", " ").capitalize()
+                if "failed" in outcomes:
+                    terminalreporter.line(f"  BROKEN    {sentence}.", red=True)
+                elif "error" in outcomes:
+                    terminalreporter.line(f"  error     {sentence}.", red=True)
+                elif "skipped" in outcomes:
+                    terminalreporter.line(f"  left out  {sentence}: {self._why_left_out[file, name]}.")
+                else:
+                    terminalreporter.line(f"  kept      {sentence}.")
         terminalreporter.section("for your README")
         terminalreporter.line(f"| contract of `{self._store}` | promises | kept |")
         terminalreporter.line("|---|---|---|")
         for file, title in _TITLES.items():
-            promises = self._promises[file].values()
-            kept = sum(outcomes == {"passed"} for outcomes in promises)
-            terminalreporter.line(
-                f"| {title} | {len(promises)} | {kept or self._why_left_out.get(file, 0)} |"
-            )
+            promises = self._promises[file]
+            kept = sum(outcomes == {"passed"} for outcomes in promises.values())
+            why = {self._why_left_out[file, name] for name in promises if (file, name) in self._why_left_out}
+            left_out = f", left out: {'; '.join(sorted(why))}" if why else ""
+            terminalreporter.line(f"| {title} | {len(promises)} | {kept}{left_out} |")
 
     def _is_about_the_store(self, item: pytest.Item) -> bool:
         return (

@@ -4,11 +4,12 @@ They have the names that STORE gives them. DynamoDB is DynamoDB Local, or moto.
 """
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cache
+from traceback import format_exc
 from typing import TYPE_CHECKING, Any, NoReturn, get_protocol_members
 
 import pytest
@@ -25,7 +26,7 @@ from app.containers.imports import storage
 from app.domain.model import Connection, ConnectionId, Entry, Removed, Tombstone
 from app.domain.ports import ConnectionStore, ConnectionTable
 from app.domain.selection import Page, Selection
-from app.settings import InvalidSetting
+from app.settings import InvalidSetting, Settings
 from tests.dynamodb_local import REGION, a_client, create_table
 from tests.environment import USERS
 from tests.promises import CHOSEN
@@ -44,7 +45,9 @@ STORES: tuple[str, ...] = TABLES if _CHOSEN else (*TABLES, "dynamodb-moto", "dyn
 """These, and those whose ConnectionStore is not thread-safe."""
 
 SHARED: tuple[str, ...] = (_CHOSEN,) if _CHOSEN else ("dynamodb", "dynamodb-boto3")
-"""The adapters of a storage that several processes share; one from outside may not be."""
+"""The adapters of a storage that several processes share; one from outside is, if it has a reset()."""
+
+_MOST = 1000  # entries; no test has so many
 
 
 @dataclass
@@ -55,8 +58,8 @@ class Storage:
     table: ConnectionTable
     page_size: int | None = None
     """The most connections of a page; ``None`` if the adapter does not let the tests choose it."""
-    environ: Mapping[str, str] | None = None
-    """The settings by which another process may open the storage; ``None`` if none can."""
+    environ: Mapping[str, str] | None = field(default=None, repr=False)
+    """The settings by which another process opens the storage; ``None`` if each has one of its own."""
 
     def add(self, connection: Connection) -> Connection:
         return self.store.add(connection)
@@ -71,7 +74,9 @@ class Storage:
         return self.table.get(connection_id)
 
     def scan(self, segment: int, of: int) -> Iterator[Entry]:
-        return self.table.scan(segment, of)
+        for count, entry in enumerate(self.table.scan(segment, of)):
+            assert count < _MOST, f"the scan does not end: {_MOST} entries, and no test has so many"
+            yield entry
 
     def page(self, selection: Selection, after: str | None = None) -> Page:
         return self.table.page(selection, after)
@@ -106,7 +111,8 @@ def a_storage(name: str, request: pytest.FixtureRequest, page_size: int = 100) -
                 store = DynamoDBConnectionStore(direct, table_name)
                 yield replace(repairs, store=store, environ=_environ(name, request))
         case path:
-            yield from_outside(path, page_size)
+            with from_outside(path, page_size) as storage:
+                yield storage
 
 
 def on_dynamodb(transport: "Transport", table_name: str, page_size: int = 100) -> Storage:
@@ -127,23 +133,42 @@ def _environ(store: str, request: pytest.FixtureRequest) -> dict[str, str]:
     }
 
 
-def from_outside(path: str, page_size: int) -> Storage:
-    """Return the adapter that *path* names, empty: after its ``reset``, or else from its factory."""
+@contextmanager
+def from_outside(path: str, page_size: int) -> Iterator[Storage]:
+    """Yield the adapter that *path* names, empty: after its ``reset``, or else from its factory."""
     adapter = _resettable(path) or _made(path)
-    if reset := getattr(adapter, "reset", None):
+    reset: Callable[[], object] | None = getattr(adapter, "reset", None)
+    if reset:
         reset()
-    environ = {**USERS, "STORE": path}
+    if _has_entries(adapter):
+        reason = "reset() left it so" if reset else "what the factory returns has no reset()"
+        pytest.exit(f"STORE={path}: a test needs an empty storage, it is not empty, and {reason}.", 2)
+    environ = {**USERS, "STORE": path} if reset else None
     if not hasattr(adapter, "scan"):
-        return Storage(adapter, _WritesAlone(adapter), environ=environ)
-    if next(iter(adapter.scan(0, 1)), None) is not None:
-        pytest.exit(f"{path}: the storage is not empty, and what the factory returns has no reset().", 2)
+        yield Storage(adapter, _HandshakesOnly(adapter), environ=environ)
+    elif _takes_page_size(adapter, page_size):
+        yield Storage(adapter, adapter, page_size, environ)
+    else:
+        yield Storage(adapter, adapter, environ=environ)
+    if reset:
+        reset()
+
+
+def _has_entries(adapter: Any) -> bool:
+    return hasattr(adapter, "scan") and next(iter(adapter.scan(0, 1)), None) is not None
+
+
+def _takes_page_size(adapter: Any, page_size: int) -> bool:
     if not hasattr(adapter, "page_size"):
-        return Storage(adapter, adapter, environ=environ)
-    adapter.page_size = page_size
-    return Storage(adapter, adapter, page_size, environ)
+        return False
+    try:
+        adapter.page_size = page_size
+    except AttributeError:  # it can be read only
+        return False
+    return True
 
 
-class _WritesAlone:
+class _HandshakesOnly:
     """ConnectionTable for an adapter without one: ``get`` by writes; a test that needs more is skipped."""
 
     def __init__(self, store: ConnectionStore) -> None:
@@ -171,21 +196,29 @@ def _no_table() -> NoReturn:
 def _resettable(path: str) -> Any:
     """Return one adapter for all tests if it can be reset; ``None`` if each test needs its own."""
     adapter = _made(path)
-    return adapter if hasattr(adapter, "reset") else None
+    if not hasattr(adapter, "reset"):
+        return None
+    is_in_use = False
+    with suppress(Exception):  # before the first reset there may be nothing to read
+        is_in_use = _has_entries(adapter)
+    if is_in_use:
+        pytest.exit(f"STORE={path}: the storage is not empty, and the tests would delete what it has.", 2)
+    return adapter
 
 
 def _made(path: str) -> Any:
     try:
+        Settings.from_environ({"STORE": path})
         adapter = storage(path, USERS, ConnectionStore, "$connect and $disconnect")
     except InvalidSetting as error:
         pytest.exit(str(error), 2)
+    except Exception:  # noqa: BLE001 - whatever it is, each test would fail by it
+        pytest.exit(f"STORE={path} can't be loaded:\n{format_exc()}", 2)
     others = get_protocol_members(ConnectionTable)
     missing = sorted(name for name in others if not hasattr(adapter, name))
     if 0 < len(missing) < len(others):
-        pytest.exit(
-            f"{path}: {type(adapter).__name__} has a part of ConnectionTable and lacks {', '.join(missing)}.",
-            2,
-        )
+        kind, names = type(adapter).__name__, ", ".join(missing)
+        pytest.exit(f"STORE={path}: {kind} has a part of ConnectionTable and lacks {names}.", 2)
     return adapter
 
 

@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from fcntl import LOCK_EX, flock
-from itertools import chain
+from itertools import chain, cycle
 from pathlib import Path
+from threading import Timer
 from time import sleep
 
 from app.adapters.memory import MemoryConnectionTable
-from app.domain.model import Connection, ConnectionId, Entry, Removed, Tombstone
+from app.domain.model import Connection, ConnectionId, Entry, Removed, Tombstone, is_older
 from app.domain.selection import Page, Selection
 from tests.builders import a_bare_connection
 
@@ -53,7 +54,13 @@ class RevivesAfterATombstone(Right):
         return self.remove(tombstone.connection_id, tombstone.connected_at)
 
 
-class BuriesNewerConnections(Right):
+class KeepsTheFirstTombstone(Right):
+    def tombstone(self, tombstone: Tombstone) -> Removed:
+        is_repeated = isinstance(self._entries.get(tombstone.connection_id), Tombstone)
+        return Removed(None) if is_repeated else super().tombstone(tombstone)
+
+
+class ReplacesNewerConnectionsByTombstones(Right):
     def tombstone(self, tombstone: Tombstone) -> Removed:
         removed = Removed(self.get(tombstone.connection_id))
         self._entries[tombstone.connection_id] = tombstone
@@ -91,9 +98,9 @@ class LosesConcurrentWrites(Right):
 class ListsTombstones(Right):
     def page(self, selection: Selection, after: str | None = None) -> Page:
         page = super().page(selection, after)
-        dead = [entry for entry in self._entries.values() if isinstance(entry, Tombstone)]
-        ghosts = [replace(page.connections[0], id=it.connection_id) for it in dead if page.connections]
-        return Page((*page.connections, *ghosts), page.next)
+        tombstones = [entry for entry in self._entries.values() if isinstance(entry, Tombstone)]
+        listed = [replace(page.connections[0], id=it.connection_id) for it in tombstones if page.connections]
+        return Page((*page.connections, *listed), page.next)
 
 
 class PagesThatOverlap(Right):
@@ -115,6 +122,16 @@ class SegmentsThatOverlap(Right):
     def scan(self, segment: int, of: int) -> Iterator[Entry]:
         further = super().scan((segment + 1) % of, of) if of > 1 else ()
         return chain(super().scan(segment, of), further)
+
+
+class SegmentsWithoutEnd(Right):
+    def scan(self, segment: int, of: int) -> Iterator[Entry]:
+        return cycle(super().scan(segment, of))
+
+
+class EverythingInOneSegment(Right):
+    def scan(self, segment: int, of: int) -> Iterator[Entry]:
+        return super().scan(0, of=1) if segment == 0 else iter(())
 
 
 class DeletesWhateverHasTheId(Right):
@@ -177,6 +194,7 @@ class InAFile(Right):
             self._save()
 
     def _load(self) -> None:
+        self._entries = {}
         if self._file.exists():
             self._entries = pickle.loads(self._file.read_bytes())  # noqa: S301 - the tests' own file
 
@@ -195,6 +213,25 @@ class LosesWritesOfOtherProcesses(InAFile):
         self._save()
 
 
+class RemovesInTwoSteps(InAFile):
+    def remove(self, connection_id: ConnectionId, connected_at: datetime | None) -> Removed:
+        existing = self.get(connection_id)
+        if existing is None or is_older(connected_at, existing.connected_at):
+            return Removed(None)
+        sleep(0.005)  # in which another process may write
+        super().remove(connection_id, None)
+        return Removed(existing)
+
+
+class DeletesInTwoSteps(InAFile):
+    def delete_exact(self, entry: Entry) -> bool:
+        connection_id = entry.id if isinstance(entry, Connection) else entry.connection_id
+        if (existing := self.get(connection_id)) != entry:
+            return False
+        sleep(0.005)  # in which another process may write
+        return super().remove(connection_id, None) == Removed(existing)
+
+
 class AnswersBeforeTheWriteIsDurable(InAFile):
     def __init__(self, environ: Mapping[str, str]) -> None:
         super().__init__(environ)
@@ -208,14 +245,53 @@ class AnswersBeforeTheWriteIsDurable(InAFile):
         """It is done when the process ends."""
 
 
-def not_empty(environ: Mapping[str, str]) -> MemoryConnectionTable:
-    """Return an adapter that has something from before, as a shared storage may."""
-    adapter = Right(environ)
-    adapter.add(a_bare_connection())
-    return adapter
+class AnswersBeforeTheWriteIsShared(InAFile):
+    def _load(self) -> None:
+        if not self._entries:
+            super()._load()
+
+    def _save(self) -> None:
+        Timer(0.3, super()._save).start()
 
 
-class WritesAlone:
+class NotEmpty(Right):
+    """It has something from before, as a shared storage may."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        super().__init__(environ)
+        self.add(a_bare_connection())
+
+
+class InUse(NotEmpty):
+    """The tests would delete what it has."""
+
+    def reset(self) -> None:
+        self._entries.clear()
+
+
+class NotReset(Right):
+    """What a test adds stays for the next one."""
+
+    def reset(self) -> None:
+        self.add(a_bare_connection())
+
+
+def at_fault(environ: Mapping[str, str]) -> MemoryConnectionTable:
+    raise KeyError(environ["NO_SUCH_SETTING"])
+
+
+class WithoutPageSize(MemoryConnectionTable):
+    """A right adapter whose pages have a size of its own."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        super().__init__()
+
+    @property
+    def page_size(self) -> int:
+        return self._page_size
+
+
+class HandshakesOnly:
     """A right adapter for the handshakes alone."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -223,7 +299,7 @@ class WritesAlone:
         self.add, self.remove, self.tombstone = right.add, right.remove, right.tombstone
 
 
-class WithoutDeletes(WritesAlone):
+class WithoutDeletes(HandshakesOnly):
     """An adapter with some methods of ConnectionTable."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:

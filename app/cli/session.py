@@ -113,10 +113,7 @@ class Session:
         table = self.table or os.environ.get("CONNECTIONS_TABLE", "")
         try:
             settings = Settings.from_environ(_completed(os.environ, table))
-            if settings.storage == "dynamodb":
-                required(settings.table, "CONNECTIONS_TABLE")
-            else:
-                table = ""  # nobody reads it
+            table = self._table_of(settings)
             if settings.storage != "memory":
                 check_sdk_settings()
             yield self.build(settings), settings
@@ -126,6 +123,13 @@ class Session:
                 raise
             typer.echo(plain(sentence), err=True)
             raise typer.Exit(1) from error
+
+    def _table_of(self, settings: Settings) -> str:
+        if settings.storage == "dynamodb":
+            return required(settings.table, "CONNECTIONS_TABLE")
+        if self.table:
+            raise InvalidSetting(f"--table names a DynamoDB table, and STORE={settings.store} has none.")
+        return ""
 
 
 def _completed(environ: Mapping[str, str], table: str) -> dict[str, str]:

@@ -25,14 +25,14 @@ def storage(path: str, environ: Mapping[str, str], port: type, needed_by: str) -
     module_name, _, name = path.partition(":")
     try:
         factory = getattr(import_module(module_name), name, None)
-    except ImportError as error:
-        raise InvalidSetting(f"STORE={path} can't be imported: {error}.") from error
+    except Exception as error:
+        raise InvalidSetting(f"STORE={path} can't be imported: {type(error).__name__}: {error}.") from error
     if not callable(factory):
         raise InvalidSetting(f"STORE={path}: {module_name} has no callable {name}.")
     try:
         adapter = factory(environ)
     except ValueError as error:
-        raise InvalidSetting(str(error)) from error
+        raise InvalidSetting(f"STORE={path}: {error}") from error
     methods = get_protocol_members(port)
     missing = sorted(method for method in methods if not callable(getattr(adapter, method, None)))
     if missing:

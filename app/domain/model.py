@@ -1,4 +1,7 @@
-"""The domain's values: handshakes, connections, tombstones, and the rules for what a client may send."""
+"""The domain's values: handshakes, connections, tombstones, and the rules for what a client may send.
+
+Times are aware, in UTC, and in whole milliseconds; ``expires_at`` is in whole seconds.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -70,8 +73,7 @@ class Connection:
     """An open connection, as the store keeps it.
 
     ``created_at`` is when it was recorded, ``connected_at`` when the gateway
-    accepted it; both in whole milliseconds. After ``expires_at``, in whole
-    seconds, the store may delete it by itself.
+    accepted it. After ``expires_at`` the store may delete it by itself.
     """
 
     id: ConnectionId
@@ -173,7 +175,8 @@ class Removed:
     """The connection that was deleted; ``None`` if there was none.
 
     ``outcome_unknown`` is true if none was found, but an earlier attempt of the
-    same call was sent and not answered: it may have deleted one.
+    same call was sent and not answered: it may have deleted one. An adapter that
+    makes one attempt leaves it false.
     """
 
     connection: Connection | None

@@ -34,11 +34,15 @@ class IpResolver(Protocol):
 
 
 class ConnectionStore(Protocol):
-    """The writes of the handshakes. Every adapter passes tests/contract.
+    """The writes of the handshakes. Every adapter passes ``make contract``.
 
     An id has one connection at a time. ``connected_at``, which the gateway
     gives with every event, tells it from earlier and later ones. If it is
-    unknown for one of two, they count as the same connection.
+    unknown for one of two, they count as the same connection. What has expired
+    counts until it is deleted; the sweep deletes it if the storage does not.
+
+    A call ends within 22 s, by a result or an error: see LONGEST_STORE_CALL in
+    app/settings.py.
     """
 
     def add(self, connection: Connection) -> Connection:
@@ -63,10 +67,13 @@ class ConnectionStore(Protocol):
         """
 
     def tombstone(self, tombstone: Tombstone) -> Removed:
-        """Write *tombstone*, replacing the connection or an older entry; a newer one stays.
+        """Write *tombstone*, replacing whatever is not newer: the connection, or an older entry.
 
         Until its ``expires_at`` at least, ``add`` refuses the connection. An
         ``add`` of a newer connection replaces the tombstone.
+
+        Returns:
+            The connection that it replaced.
 
         Raises:
             ValueError: its ``connected_at`` is unknown.
@@ -75,7 +82,7 @@ class ConnectionStore(Protocol):
 
 
 class ConnectionTable(Protocol):
-    """The whole table, to read and to repair. Thread-safe. Every adapter passes tests/contract."""
+    """The whole table, to read and to repair. Thread-safe. Every adapter passes ``make contract``."""
 
     def get(self, connection_id: ConnectionId) -> Connection | None:
         """Return the connection, consistent with every earlier write; ``None`` for a tombstone.
@@ -85,10 +92,10 @@ class ConnectionTable(Protocol):
         """
 
     def scan(self, segment: int, of: int) -> "Iterator[Entry]":
-        """Yield all entries of a *segment*, counted from 0, *of* so many; pages are fetched on demand.
+        """Yield the entries of one segment of the table, fetched by pages on demand.
 
-        Segments are about equal, disjoint, and together complete. Concurrent
-        changes may or may not show.
+        The table has *of* segments, numbered from 0: about equal, disjoint, and
+        together complete. Concurrent changes may or may not show.
 
         Raises:
             StorageUnavailable: the store did not answer in time; on any step of the iteration.
@@ -97,8 +104,9 @@ class ConnectionTable(Protocol):
     def page(self, selection: "Selection", after: str | None = None) -> "Page":
         """Return a page of selected connections: the first, or the one *after* a page's ``next``.
 
-        Tombstones are left out; expired connections are not. Changes show
-        within about a second.
+        Tombstones are left out, and what has expired may be. The order is the
+        adapter's. A page may be empty, and have a next one. Changes show within
+        about a second.
 
         Raises:
             InvalidSelection: *after* is not the token of a page of this selection.
@@ -107,6 +115,9 @@ class ConnectionTable(Protocol):
 
     def delete_exact(self, entry: "Entry") -> bool:
         """Delete *entry* unless something else has its id by now.
+
+        Something else is a tombstone where *entry* is a connection or the
+        reverse, or has another ``connected_at``, ``created_at`` or ``closed_at``.
 
         Returns:
             Whether it was there; true also if an earlier attempt may have deleted it.

@@ -1,9 +1,11 @@
 """What every ConnectionTable promises, in the same sentences for each."""
 
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
 
 PAGE_SIZE = 3
+MOST_PAGES = 100
+DEEPLY_NESTED = b64encode(b"[" * 100_000).decode()
 LATER = NOON + timedelta(seconds=1)
 END_OF_TIME = datetime(9999, 12, 31, 23, 59, 59, 999000, UTC)
 ONE, OTHER = AccountId("111122223333"), AccountId("444455556666")
@@ -51,13 +55,13 @@ def add_tombstone(table: Storage, name: str, connected_at: datetime = NOON) -> T
 
 def listed(table: Storage, selection: Selection) -> list[str]:
     """The ids of all pages, sorted."""
-    ids: list[str] = []
     page = table.page(selection)
-    ids += [connection.id for connection in page.connections]
+    pages = [page]
     while page.next is not None:
+        assert len(pages) < MOST_PAGES, f"the pages do not end: {MOST_PAGES}, and no test has so many"
         page = table.page(selection, page.next)
-        ids += [connection.id for connection in page.connections]
-    return sorted(ids)
+        pages.append(page)
+    return sorted(connection.id for page in pages for connection in page.connections)
 
 
 @pytest.mark.parametrize("of", [1, 2, 7])
@@ -69,6 +73,13 @@ def test_the_segments_are_complete_and_disjoint(table: Storage, of: int) -> None
 
     assert len(found) == len(connections) + len(tombstones)
     assert all(entry in found for entry in [*connections, *tombstones])
+
+
+def test_every_segment_has_its_share_of_the_entries(table: Storage) -> None:
+    for number in range(64):
+        add(table, b64encode(sha256(b"%d" % number).digest()[:11]).decode())  # as API Gateway's ids are
+
+    assert all(list(table.scan(number, of=4)) for number in range(4))
 
 
 def test_a_segment_of_several_dynamodb_pages_is_complete(dynamodb_table: Storage) -> None:
@@ -132,12 +143,16 @@ def test_a_selection_lists_exactly_the_connections_that_match(
     assert listed(table, selection) == expected
 
 
-@pytest.mark.parametrize("token", ["", "nonsense", "after", "e30=", "bm90IGEga2V5", "W10=", "\u00e9"])
+@pytest.mark.parametrize(
+    "token",
+    ["", "nonsense", "after", "e30=", "bm90IGEga2V5", "W10=", "\u00e9", DEEPLY_NESTED],
+    ids=lambda it: it[:12],
+)
 def test_a_malformed_page_token_is_refused(table: Storage, token: str) -> None:
     for number in range(PAGE_SIZE + 1):
         add(table, f"c-{number}")
 
-    with pytest.raises(InvalidSelection, match="^This is not a page token"):
+    with pytest.raises(InvalidSelection):
         table.page(Selection(), token)
 
 
@@ -145,9 +160,21 @@ def test_a_page_token_of_another_selection_is_refused(table: Storage) -> None:
     for number in range(PAGE_SIZE + 1):
         add(table, f"c-{number}")
     of_all = table.page(Selection()).next
+    if of_all is None and table.page_size is None:
+        pytest.skip("the adapter has no page_size that can be set, and one page has everything")
 
-    with pytest.raises(InvalidSelection, match="^This is not a page token"):
+    with pytest.raises(InvalidSelection):
         table.page(Selection(account=a_connection().account), of_all)
+
+
+def test_a_repeated_tombstone_is_kept_until_the_later_end(table: Storage) -> None:
+    first = add_tombstone(table, "t-1")
+    repeated = first._replace(expires_at=first.expires_at + timedelta(minutes=1))
+
+    table.tombstone(repeated)
+
+    (entry,) = table.scan(0, of=1)
+    assert entry.expires_at >= repeated.expires_at
 
 
 def test_delete_exact_deletes_a_connection_and_a_tombstone(table: Storage) -> None:
@@ -175,7 +202,7 @@ def test_delete_exact_leaves_another_connection_with_the_id(table: Storage, othe
     assert table.get(existing.id) == existing
 
 
-def test_delete_exact_compares_created_at_if_connected_at_is_unknown(table: Storage) -> None:
+def test_delete_exact_tells_connections_of_unknown_times_by_when_they_were_recorded(table: Storage) -> None:
     connection = table.add(a_bare_connection())
 
     assert not table.delete_exact(a_connection(connected_at=None, created_at=LATER))

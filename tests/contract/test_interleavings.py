@@ -24,7 +24,7 @@ from app.domain.lifecycle import MAX_CONNECTION_DURATION, ConnectionRef, ProbeRe
 from app.domain.model import Connection, ConnectionId, Removed, Tombstone
 from tests.builders import NOON, a_disconnect, a_handshake
 from tests.fakes import FakeGateway, FixedClock
-from tests.races import GRACE, STORES, Operations, StreamedTable, a_streamed_table
+from tests.races import DYNAMODB, GRACE, STORES, Operations, StreamedTable, a_streamed_table
 from tests.thoroughness import examples
 
 PENDING = timedelta(seconds=25)  # then Lambda stops the function, and the gateway refuses the client
@@ -233,7 +233,7 @@ def test_whatever_happens_the_table_has_exactly_the_connected_clients(
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=examples(25 if store.startswith("dynamodb") else 400),  # those are slow
+            max_examples=examples(25 if store in DYNAMODB else 400),  # those are slow
             stateful_step_count=40,
             suppress_health_check=list(HealthCheck),
         ),

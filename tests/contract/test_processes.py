@@ -7,7 +7,6 @@ import pytest
 
 from app.domain.errors import AlreadyClosed
 from app.domain.model import Connection, ConnectionId, Removed, Tombstone
-from app.settings import STORES as OURS
 from tests.builders import NOON, a_connection
 from tests.stores import SHARED, Storage, a_storage
 from tests.writers import WRITERS, Writers, run_and_end
@@ -25,19 +24,10 @@ def storage(request: pytest.FixtureRequest) -> Iterator[Storage]:
 
 @pytest.fixture
 def environ(storage: Storage) -> Mapping[str, str]:
-    """The settings by which another process opens the storage; without one, the test is skipped."""
-    if storage.environ is None or not is_shared(storage, storage.environ):
+    """The settings by which another process opens the storage; without any, the test is skipped."""
+    if storage.environ is None:
         pytest.skip("each process has a storage of its own")
     return storage.environ
-
-
-def is_shared(storage: Storage, environ: Mapping[str, str]) -> bool:
-    """Return whether a connection that another process adds, and then ends, is in *storage*."""
-    if environ["STORE"] in OURS:
-        return True
-    connection = a_connection()
-    run_and_end(environ, [("add", connection)], killed=False)
-    return storage.remove(connection.id, None) == Removed(connection)
 
 
 def a_tombstone(connection: Connection) -> Tombstone:
@@ -47,6 +37,12 @@ def a_tombstone(connection: Connection) -> Tombstone:
         closed_at=NOON + timedelta(minutes=1),
         expires_at=NOON + timedelta(minutes=11),
     )
+
+
+def older_and_newer() -> tuple[list[Connection], list[Connection]]:
+    """Two connections for each id."""
+    older = [a_connection(id=it, connected_at=NOON) for it in IDS]
+    return older, [a_connection(id=it, connected_at=NOON + timedelta(milliseconds=1)) for it in IDS]
 
 
 def test_a_confirmed_write_outlives_its_process(storage: Storage, environ: Mapping[str, str]) -> None:
@@ -80,6 +76,47 @@ def test_of_concurrent_adds_to_one_id_the_newest_connection_stays(
     for added, its in zip(results, connections, strict=True):
         assert all(result in (it, AlreadyClosed) for result, it in zip(added, its, strict=True))
         assert all(result == it for result, it in zip(added, its, strict=True) if it in newest)
+
+
+def test_a_newer_connection_survives_concurrent_removals_and_tombstones_of_an_older_one(
+    storage: Storage, environ: Mapping[str, str], writers: Writers
+) -> None:
+    older, newer = older_and_newer()
+    for connection in older:
+        storage.add(connection)
+
+    results = writers(
+        environ,
+        [
+            [("add", it) for it in newer],
+            [("remove", it.id, it.connected_at) for it in older],
+            [("remove", it.id, it.connected_at) for it in older],
+            [("tombstone", a_tombstone(it)) for it in older],
+        ],
+    )
+
+    assert [storage.get(connection_id) for connection_id in IDS] == newer
+    assert results[0] == newer
+    for connection, removed in zip(older, zip(*results[1:], strict=True), strict=True):
+        assert removed.count(Removed(connection)) <= 1
+        assert set(map(str, removed)) <= {str(Removed(connection)), str(Removed(None))}
+
+
+def test_a_newer_connection_survives_concurrent_exact_deletes_of_an_older_one(
+    storage: Storage, environ: Mapping[str, str], writers: Writers
+) -> None:
+    older, newer = older_and_newer()
+    for connection in older:
+        storage.add(connection)
+    assert len(list(storage.scan(0, of=1))) == len(older)
+
+    results = writers(
+        environ,
+        [[("add", it) for it in newer], *[[("delete_exact", it) for it in older]] * (WRITERS - 1)],
+    )
+
+    assert [storage.get(connection_id) for connection_id in IDS] == newer
+    assert all(deleted.count(True) <= 1 for deleted in zip(*results[1:], strict=True))
 
 
 def test_concurrent_adds_of_one_connection_return_what_is_stored(

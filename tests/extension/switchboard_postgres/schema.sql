@@ -13,4 +13,5 @@ CREATE TABLE IF NOT EXISTS switchboard_connections (
 );
 CREATE INDEX IF NOT EXISTS switchboard_by_client ON switchboard_connections (client_id, id);
 CREATE INDEX IF NOT EXISTS switchboard_by_account ON switchboard_connections (account, id);
+CREATE INDEX IF NOT EXISTS switchboard_by_hash ON switchboard_connections (hashtext(id), id);
 CREATE INDEX IF NOT EXISTS switchboard_by_expiry ON switchboard_connections (expires_at);
