@@ -3,17 +3,16 @@
 import atexit
 import base64
 import json
-import os
-import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from threading import Timer
 from typing import Any
 
 import psycopg
+from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 from psycopg_pool import ConnectionPool, PoolTimeout
@@ -106,7 +105,8 @@ class PostgresConnections:
             timeout=1,
             reconnect_timeout=1,  # then the next call has it try again
             open=True,
-            check=_check,
+            connection_class=_Connection,
+            check=ConnectionPool.check_connection,  # one may have ended while the function was frozen
             kwargs={
                 "connect_timeout": 2,  # s, the least that libpq takes
                 **parameters,
@@ -177,7 +177,7 @@ class PostgresConnections:
     @contextmanager
     def _cursor(self) -> Iterator[psycopg.Cursor[dict[str, Any]]]:
         try:
-            with self._pool.connection() as connection, _deadline(connection):
+            with self._pool.connection() as connection:
                 try:
                     with connection.cursor(row_factory=dict_row) as cursor:
                         yield cursor
@@ -191,23 +191,15 @@ class PostgresConnections:
             raise StorageUnavailable(type(error).__name__, outcome_unknown=not is_answer) from error
 
 
-def _check(connection: psycopg.Connection[Any]) -> None:
-    """Raise an error if *connection* has ended, as it may while the function is frozen."""
-    with _deadline(connection):
-        ConnectionPool.check_connection(connection)
+class _Connection(psycopg.Connection[Any]):
+    """A connection that closes if the server does not answer within 2 s: psycopg would wait without end."""
 
-
-@contextmanager
-def _deadline(connection: psycopg.Connection[Any]) -> Iterator[None]:
-    """Shut the connection's socket down after 2 s: psycopg itself waits for an answer without end."""
-    with socket.socket(fileno=os.dup(connection.fileno())) as own:
-        timer = Timer(2, own.shutdown, [socket.SHUT_RDWR])
-        timer.start()
+    def wait[T](self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = 2) -> T:
         try:
-            yield
+            return super().wait(gen, interval, timeout)
         finally:
-            timer.cancel()
-            timer.join()
+            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:  # the answer is still to come
+                self.close()
 
 
 def _row_of(entry: Entry) -> dict[str, Any]:
