@@ -82,7 +82,9 @@ def test_without_its_setting_the_function_fails_to_start_with_the_reason(
         answer = function(a_connect_event())
 
     assert answer["errorType"] == "InvalidSetting"
-    assert answer["errorMessage"].startswith("POSTGRES_URL must be the URL of a database")
+    assert answer["errorMessage"].startswith(
+        "STORE=switchboard_postgres:storage: POSTGRES_URL must be the URL of a database"
+    )
 
 
 def test_the_readme_has_the_dockerfile() -> None:
