@@ -46,7 +46,7 @@ class StreamedTable(Storage):
         self._recorded(_id_of(entry), lambda: self.table.delete_exact(entry), expired=True)
 
     def entries(self) -> list[Entry]:
-        return list(self.table.scan(0, of=1))
+        return list(self.scan(0, of=1))
 
     def connections(self) -> set[ConnectionId]:
         return {entry.id for entry in self.entries() if isinstance(entry, Connection)}
