@@ -43,6 +43,12 @@ RUN python3 -m compileall -q --invalidation-mode unchecked-hash \
         -s dependencies -p "${LAMBDA_TASK_ROOT}" dependencies \
     && chmod -R a=rX dependencies
 COPY app app
+# The handshakes run their container's compiled form: app/containers/compile.py says why.
+RUN PYTHONPATH=dependencies python3 -B -c 'from app.containers.compile import compiled; \
+from app.containers.handshakes import Handshakes; \
+open("app/containers/compiled.py", "w").write(compiled(Handshakes, "open_connection", "close_connection"))' \
+    && tools/bin/ruff check --quiet --fix --select I app/containers/compiled.py \
+    && tools/bin/ruff format --quiet app/containers/compiled.py
 RUN cp amazon_roots.pem app/adapters/dynamodb/direct/ \
     && python3 -m compileall -q --invalidation-mode unchecked-hash -p "${LAMBDA_TASK_ROOT}" app \
     && chmod -R a=rX app

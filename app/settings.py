@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from socket import AF_INET6, inet_pton
 from typing import NamedTuple, Self
@@ -39,8 +38,7 @@ class InvalidSetting(ValueError):
     """A variable that is missing or malformed; the text is a sentence that names it."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoreTimeouts:
+class StoreTimeouts(NamedTuple):
     """Time-outs and attempts of a store call.
 
     DynamoDB answers a single-item write in under 10 ms, and a new TLS
@@ -75,9 +73,6 @@ class SweepSettings(NamedTuple):
     ``rate``: probes per second, a tenth of an account's quota for the
     management API, which messages to clients use, too. ``concurrency``:
     concurrent probes.
-
-    A NamedTuple, since every cold start pays for the definition, and a
-    dataclass takes six times as long.
     """
 
     segments: int = 1
@@ -90,8 +85,7 @@ class SweepSettings(NamedTuple):
 _SWEEP = SweepSettings()
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """The checked settings.
 
     ``table``, ``region`` and ``presence_table`` are empty if they are not set;
@@ -115,6 +109,11 @@ class Settings:
     def storage(self) -> str:
         """The kind of storage that ``store`` names: ``dynamodb``, ``memory``, or ``imported`` by its path."""
         return self.store.removesuffix("-boto3") if self.store in STORES else "imported"
+
+    @property
+    def address_rule(self) -> str:
+        """How a client's address is found: ``proxies`` if some are trusted, else ``peer``."""
+        return "proxies" if self.trusted_proxies else "peer"
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:

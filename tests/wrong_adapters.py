@@ -8,7 +8,6 @@ import os
 import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import datetime
 from fcntl import LOCK_EX, flock
 from itertools import chain, cycle
@@ -83,7 +82,7 @@ class RemovesTombstones(Right):
 
 class LosesAttributes(Right):
     def add(self, connection: Connection) -> Connection:
-        return super().add(replace(connection, attributes={}))
+        return super().add(connection._replace(attributes={}))
 
 
 class LosesConcurrentWrites(Right):
@@ -99,7 +98,7 @@ class ListsTombstones(Right):
     def page(self, selection: Selection, after: str | None = None) -> Page:
         page = super().page(selection, after)
         tombstones = [entry for entry in self._entries.values() if isinstance(entry, Tombstone)]
-        listed = [replace(page.connections[0], id=it.connection_id) for it in tombstones if page.connections]
+        listed = [page.connections[0]._replace(id=it.connection_id) for it in tombstones if page.connections]
         return Page((*page.connections, *listed), page.next)
 
 
@@ -150,7 +149,7 @@ class FindsTombstones(Right):
     def get(self, connection_id: ConnectionId) -> Connection | None:
         entry = self._entries.get(connection_id)
         if isinstance(entry, Tombstone):
-            return replace(a_bare_connection(), id=connection_id)
+            return a_bare_connection()._replace(id=connection_id)
         return entry
 
 

@@ -15,12 +15,6 @@ from app.domain.handshakes import CloseConnection, OpenConnection
 from app.settings import Settings, required
 
 
-def _ip_resolver(settings: Settings) -> ports.IpResolver:
-    if settings.trusted_proxies:
-        return TrustedProxyIpResolver(settings.trusted_proxies)
-    return PeerFirstIpResolver()
-
-
 class Handshakes(containers.DeclarativeContainer):
     """What `$connect` and `$disconnect` need, each built once.
 
@@ -28,9 +22,13 @@ class Handshakes(containers.DeclarativeContainer):
     """
 
     settings = providers.Dependency(instance_of=Settings)
-    environ = providers.Object(os.environ)
+    environ = providers.Object(os).provided.environ
     clock: providers.Provider[ports.Clock] = providers.Singleton(SystemClock)
-    ip_resolver: providers.Provider[ports.IpResolver] = providers.Singleton(_ip_resolver, settings)
+    ip_resolver: providers.Provider[ports.IpResolver] = providers.Selector(
+        settings.provided.address_rule,
+        peer=providers.Singleton(PeerFirstIpResolver),
+        proxies=providers.Singleton(TrustedProxyIpResolver, settings.provided.trusted_proxies),
+    )
 
     table_name = providers.Callable(required, settings.provided.table, "CONNECTIONS_TABLE")
     connecting: ClassVar[dict[str, Any]] = {
@@ -40,15 +38,21 @@ class Handshakes(containers.DeclarativeContainer):
         "read_timeout": settings.provided.store_timeouts.read,
         "attempts": settings.provided.store_timeouts.attempts,
     }
-    direct = providers.Singleton(direct_transport, **connecting)
     # boto3 doubles a cold start, so it is imported only when STORE chooses it
-    client = providers.Singleton(imported, "app.adapters.dynamodb.sdk:dynamodb_client", **connecting)
-    sdk = providers.Singleton(imported, "app.adapters.dynamodb.sdk:SdkTransport", client=client)
-    transport = providers.Selector(settings.provided.store, **{"dynamodb": direct, "dynamodb-boto3": sdk})
+    client = providers.Singleton(imported("app.adapters.dynamodb.sdk:dynamodb_client"), **connecting)
+    transport = providers.Selector(
+        settings.provided.store,
+        **{
+            "dynamodb": providers.Singleton(direct_transport, **connecting),
+            "dynamodb-boto3": providers.Singleton(
+                imported("app.adapters.dynamodb.sdk:SdkTransport"), client=client
+            ),
+        },
+    )
     store: providers.Provider[ports.ConnectionStore] = providers.Selector(
         settings.provided.storage,
-        dynamodb=providers.Singleton(DynamoDBConnectionStore, table=table_name, transport=transport),
-        memory=providers.Singleton(imported, "app.adapters.memory:MemoryConnectionTable"),
+        dynamodb=providers.Singleton(DynamoDBConnectionStore, transport, table_name),
+        memory=providers.Singleton(imported("app.adapters.memory:MemoryConnectionTable")),
         imported=providers.Singleton(
             storage, settings.provided.store, environ, ports.ConnectionStore, "$connect and $disconnect"
         ),

@@ -1,16 +1,21 @@
 """What a setting names by an import path: it is imported only when it is chosen."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, NoReturn, get_protocol_members
 
 from app.settings import InvalidSetting
 
 
-def imported(path: str, /, **arguments: Any) -> Any:
-    """Call the function of ours that *path* names, as ``package.module:function``."""
+def imported(path: str) -> Callable[..., Any]:
+    """Return a stand-in for what *path* names, as ``package.module:name``; a call of it imports that."""
     module, _, name = path.partition(":")
-    return getattr(import_module(module), name)(**arguments)
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        return getattr(import_module(module), name)(*arguments, **options)
+
+    call.__module__, call.__qualname__ = module, name
+    return call
 
 
 def storage(path: str, environ: Mapping[str, str], port: type, needed_by: str) -> Any:

@@ -1,6 +1,5 @@
 """The use cases of a handshake: open a connection, close a connection."""
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from app.domain.model import Closed, Connection, Disconnect, Handshake, Opened, Removed, Tombstone
@@ -12,15 +11,22 @@ TOMBSTONE_TTL = timedelta(minutes=10)
 """How long a tombstone is kept: five times MAX_HANDSHAKE."""
 
 
-@dataclass(frozen=True, slots=True)
 class OpenConnection:
     """Record a client whose handshake is pending."""
 
-    clock: Clock
-    ip_resolver: IpResolver
-    store: ConnectionStore
-    lifetime: timedelta
-    attribute_names: tuple[str, ...] = ()
+    def __init__(
+        self,
+        clock: Clock,
+        ip_resolver: IpResolver,
+        store: ConnectionStore,
+        lifetime: timedelta,
+        attribute_names: tuple[str, ...] = (),
+    ) -> None:
+        self._clock = clock
+        self._ip_resolver = ip_resolver
+        self._store = store
+        self._lifetime = lifetime
+        self._attribute_names = attribute_names
 
     def __call__(self, handshake: Handshake) -> Opened:
         """Record the connection and return what is stored.
@@ -30,24 +36,24 @@ class OpenConnection:
             AlreadyClosed: the client left before it was recorded.
             StorageUnavailable: the store did not confirm in time.
         """
-        now = self.clock.now()
+        now = self._clock.now()
         connection = Connection.opened(
             handshake,
-            source_ip=self.ip_resolver.resolve(handshake),
+            source_ip=self._ip_resolver.resolve(handshake),
             at=now,
-            until=now + self.lifetime,
-            attribute_names=self.attribute_names,
+            until=now + self._lifetime,
+            attribute_names=self._attribute_names,
         )
-        stored = self.store.add(connection)
+        stored = self._store.add(connection)
         return Opened(stored, repeated=stored != connection)
 
 
-@dataclass(frozen=True, slots=True)
 class CloseConnection:
     """Remove a client that has left. Idempotent."""
 
-    clock: Clock
-    store: ConnectionStore
+    def __init__(self, clock: Clock, store: ConnectionStore) -> None:
+        self._clock = clock
+        self._store = store
 
     def __call__(self, disconnect: Disconnect) -> Closed:
         """Remove the connection and return it with its duration.
@@ -61,9 +67,9 @@ class CloseConnection:
         Raises:
             StorageUnavailable: the store did not confirm in time.
         """
-        now = self.clock.now()
+        now = self._clock.now()
         began_at = disconnect.connected_at
-        removed = self.store.remove(disconnect.connection_id, began_at)
+        removed = self._store.remove(disconnect.connection_id, began_at)
         if (
             began_at is not None
             and now - began_at < MAX_HANDSHAKE
@@ -75,7 +81,7 @@ class CloseConnection:
                 closed_at=now,
                 expires_at=(now + TOMBSTONE_TTL).replace(microsecond=0),
             )
-            removed = _combined(removed, self.store.tombstone(tombstone))
+            removed = _combined(removed, self._store.tombstone(tombstone))
         if removed.connection is not None:
             began_at = removed.connection.connected_at or began_at or removed.connection.created_at
         ended_at = disconnect.disconnected_at or now

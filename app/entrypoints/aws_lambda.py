@@ -11,7 +11,7 @@ gc.disable()  # imports leave no garbage, and looking for it takes a tenth of th
 import logging
 import os
 
-from app.containers.handshakes import Handshakes
+from app.containers import compose_handshakes
 from app.entrypoints.routes import Routes
 from app.settings import Settings
 
@@ -21,8 +21,7 @@ logging._srcfile = None  # noqa: SLF001 - documented in that HOWTO
 logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 logging.logAsyncioTasks = False  # type: ignore[attr-defined]  # missing in mypy's stubs
 
-_container = Handshakes(settings=Settings.from_environ(os.environ))
-_routes = Routes(_container.open_connection(), _container.close_connection())
+_routes = Routes(*compose_handshakes(Settings.from_environ(os.environ)))
 
 connect = _routes.connect
 disconnect = _routes.disconnect

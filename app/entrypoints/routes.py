@@ -6,7 +6,6 @@ filters in infra/template.yaml count records by their ``event``.
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
 
 from app.domain.errors import AlreadyClosed, InvalidHandshake, StorageUnavailable
@@ -18,7 +17,6 @@ from app.entrypoints.events import Response
 logger = logging.getLogger("switchboard")
 
 
-@dataclass(frozen=True, slots=True)
 class Routes:
     """The routes that API Gateway calls: a method for each, and one for both.
 
@@ -27,8 +25,9 @@ class Routes:
     unavailable, 500 for a bug.
     """
 
-    open_connection: OpenConnection
-    close_connection: CloseConnection
+    def __init__(self, open_connection: OpenConnection, close_connection: CloseConnection) -> None:
+        self._open_connection = open_connection
+        self._close_connection = close_connection
 
     def connect(self, event: object, context: object) -> Response:
         """Answer ``$connect``: 200 ``connected`` once the connection is in the store."""
@@ -49,7 +48,7 @@ class Routes:
                 return _answer(other, event, _refuse_route)
 
     def _open(self, event: object) -> Response:
-        opened = self.open_connection(events.handshake(event))
+        opened = self._open_connection(events.handshake(event))
         facts = {
             "event": "connection.opened",
             "connectionId": opened.connection.id,
@@ -60,7 +59,7 @@ class Routes:
 
     def _close(self, event: object) -> Response:
         disconnect = events.disconnect(event)
-        closed = self.close_connection(disconnect)
+        closed = self._close_connection(disconnect)
         removed, connection = closed.removed, closed.removed.connection
         facts: dict[str, object] = {
             "event": "connection.closed",

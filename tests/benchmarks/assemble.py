@@ -17,6 +17,7 @@ from pathlib import Path
 import certifi
 
 from infra.process import find_uv
+from tests.compiled import compiled_handshakes
 
 CHECKOUT = Path(__file__).parents[2]
 BUILD = CHECKOUT / "build" / "bench"
@@ -60,6 +61,7 @@ def _ours(folder: Path) -> None:
         source.unlink()
     shutil.copytree(CHECKOUT / "app", folder / "app", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "app" / "adapters" / "dynamodb" / "direct" / "amazon_roots.pem").write_text(amazon_roots())
+    (folder / "app" / "containers" / "compiled.py").write_text(compiled_handshakes())
     _compile(folder, "--invalidation-mode", "unchecked-hash")
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.compiled import compiled_handshakes
 from tests.docker_image import TASK_ROOT, python_in_image
 
 DISTRIBUTIONS = """
@@ -60,33 +61,24 @@ print([{name.partition(".")[0] for name in names if name[0] != "_"} for names in
 # The top-level modules that a start imports, and why. Modules with an underscore belong to these.
 REASONS = {
     "app": "the function",
-    "dependency_injector": "the composition root",
-    "cython_runtime": "dependency_injector is compiled by Cython",
     **dict.fromkeys(
-        ["asyncio", "configparser", "contextvars", "copy", "importlib", "inspect", "json", "math", "string"],
-        "dependency_injector",
-    ),
-    **dict.fromkeys(
-        ["array", "base64", "binascii", "concurrent", "errno", "fcntl", "heapq", "itertools", "locale"],
-        "asyncio",
-    ),
-    **dict.fromkeys(
-        ["select", "selectors", "signal", "struct", "subprocess", "threading", "weakref"], "asyncio"
-    ),
-    **dict.fromkeys(["logging"], "asyncio, and our log records"),
-    **dict.fromkeys(["textwrap", "traceback", "atexit", "warnings"], "logging"),
-    **dict.fromkeys(["ast", "dis", "keyword", "opcode", "pkgutil", "token", "tokenize"], "inspect"),
-    **dict.fromkeys(
-        ["collections", "contextlib", "copyreg", "enum", "functools", "operator"], "nearly all of them"
+        ["collections", "contextlib", "copyreg", "enum", "functools", "itertools", "keyword", "operator"],
+        "nearly all of them",
     ),
     **dict.fromkeys(["re", "reprlib", "types", "typing"], "nearly all of them"),
-    "socket": "the connection to DynamoDB; asyncio too",
-    "ssl": "TLS to DynamoDB; asyncio too",
+    "logging": "our log records",
+    **dict.fromkeys(
+        ["atexit", "string", "textwrap", "threading", "traceback", "warnings", "weakref"], "logging"
+    ),
+    "json": "the requests and answers",
+    "socket": "the connection to DynamoDB",
+    **dict.fromkeys(["array", "errno", "math", "select", "selectors"], "socket"),
+    "ssl": "TLS to DynamoDB",
+    **dict.fromkeys(["base64", "binascii", "struct"], "ssl"),
     "hashlib": "signatures",
     "hmac": "signatures",
     "zlib": "the checksum of DynamoDB's answers",
     "gc": "off while the function starts",
-    "dataclasses": "the domain's values",
     "datetime": "times",
 }
 
@@ -142,6 +134,18 @@ def test_a_start_imports_only_the_modules_that_it_needs(image: str) -> None:
 
     assert imported - REASONS.keys() == set()
     assert REASONS.keys() - loaded == set()  # Python itself may have imported it before
+
+
+def test_the_handshakes_run_the_compiled_form_of_their_container(image: str) -> None:
+    code = (
+        "import sys, app.entrypoints.aws_lambda; from app.containers import compiled;"
+        "print({'dependency_injector', 'app.containers.handshakes'} & {*sys.modules});"
+        "print(open(compiled.__file__).read(), end='')"
+    )
+
+    printed = python_in_image(image, code, PYTHONPATH=TASK_ROOT, CONNECTIONS_TABLE="connections")
+
+    assert printed == f"set()\n{compiled_handshakes()}"
 
 
 def test_the_image_has_amazons_five_certificate_authorities(image: str) -> None:

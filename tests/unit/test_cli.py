@@ -5,7 +5,6 @@ import re
 import runpy
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -207,7 +206,7 @@ def test_ls_filters_by_account_region_and_client(desk: Desk) -> None:
 
 def test_json_has_the_items_names_and_numbers_one_object_per_line(desk: Desk) -> None:
     desk.table.add(a_connection(id=ConnectionId("c-1")))
-    desk.table.add(replace(a_bare_connection(), id=ConnectionId("c-2")))
+    desk.table.add(a_bare_connection()._replace(id=ConnectionId("c-2")))
 
     result = desk.run("ls", "--json")
 

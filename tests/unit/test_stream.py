@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from datetime import timedelta
 from operator import methodcaller
 from typing import Any
@@ -230,7 +229,7 @@ def test_a_silent_gateway_does_not_use_up_the_time(caplog: pytest.LogCaptureFixt
     assert client is not None
     for number in range(60):
         began = newest.created_at - timedelta(minutes=1, milliseconds=number)
-        older = replace(newest, id=ConnectionId(f"c-{number}"), connected_at=began)
+        older = newest._replace(id=ConnectionId(f"c-{number}"), connected_at=began)
         table.add(older)
         presence.change(client, methodcaller("connected", ConnectionRef.of(older)))
     deadline = clock.now() + timedelta(seconds=120)

@@ -250,7 +250,7 @@ def test_a_change_in_place_of_an_unknown_client_begins_no_session(world: World) 
     unknown = a_tab("c-1", client_id=UNKNOWN_CLIENT, connected_at=None, created_at=NOON + at(1))
     world.table.add(unknown)
 
-    assert world.process(connected(unknown), Change(unknown, replace(unknown, connected_at=NOON))) == []
+    assert world.process(connected(unknown), Change(unknown, unknown._replace(connected_at=NOON))) == []
     assert world.table.get(unknown.id) == unknown
 
 
@@ -260,7 +260,7 @@ def test_a_worker_that_is_overtaken_at_a_change_in_place_leaves_nobody_present(
 ) -> None:
     """Meanwhile another worker processes the connection's disconnect."""
     old = a_tab("c-1", connected_at=None, created_at=NOON + at(1))
-    new = replace(old, connected_at=NOON)
+    new = old._replace(connected_at=NOON)
     fragile.process(connected(old))
 
     def another() -> None:
@@ -916,9 +916,9 @@ class PresenceMachine(RuleBasedStateMachine):
         there = self.open[data.draw(st.sampled_from(sorted(self.open)))]
         if there.connected_at is None:
             began = there.created_at - at(0.5)
-            changed = replace(there, connected_at=began, created_at=began)
+            changed = there._replace(connected_at=began, created_at=began)
         else:
-            changed = replace(there, connected_at=None, created_at=there.created_at + at(0.5))
+            changed = there._replace(connected_at=None, created_at=there.created_at + at(0.5))
         self.open[there.id] = self.table.put(changed)
 
     @precondition(lambda self: self.ended)

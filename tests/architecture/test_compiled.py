@@ -1,0 +1,239 @@
+"""The compiled form of a container composes the same objects, and follows each change of the container."""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from botocore.client import BaseClient
+from dependency_injector import providers
+from mypy import api as mypy
+
+import app.containers
+from app.containers import compose_handshakes
+from app.containers.compile import compiled
+from app.containers.handshakes import Handshakes
+from app.settings import InvalidSetting, Settings
+from tests import parts
+from tests.compiled import ROOT, compiled_handshakes, formatted
+from tests.parts import Changed, Kind, Part, Shared
+
+ENVIRON = {
+    "CONNECTIONS_TABLE": "Connections",
+    "AWS_REGION": "ap-northeast-2",
+    "AWS_ENDPOINT_URL_DYNAMODB": "http://127.0.0.1:9",  # no server listens there
+}
+CHOICES = [
+    {},
+    {"AWS_ENDPOINT_URL_DYNAMODB": "https://127.0.0.1:9", "STORE_ATTEMPTS": "2"},
+    {"TRUSTED_PROXIES": "10.0.0.0/8,2001:db8::/32"},
+    {"TTL_HOURS": "3", "CLIENT_ATTRIBUTES": "appVersion", "STORE_READ_TIMEOUT_MS": "700"},
+]
+STORES = ["dynamodb", "dynamodb-boto3", "memory", "tests.wrong_adapters:Right"]
+
+
+@pytest.fixture(scope="module")
+def compose_compiled() -> Callable[[Settings], tuple[object, ...]]:
+    return composed(compiled_handshakes())
+
+
+def composed(source: str) -> Callable[..., tuple[object, ...]]:
+    module = ModuleType("compiled")
+    exec(compile(source, "compiled.py", "exec"), vars(module))  # noqa: S102 - our own
+    compose: Callable[..., tuple[object, ...]] = module.compose
+    return compose
+
+
+def composed_by_the_container(settings: Settings) -> tuple[object, ...]:
+    container = Handshakes(settings=settings)
+    return container.open_connection(), container.close_connection()
+
+
+# ---- The same objects
+
+
+class Graph:
+    """The objects that can be reached from some: their types, their values, and which ones are the same."""
+
+    def __init__(self, *roots: object) -> None:
+        self._numbers: dict[int, int] = {}
+        self._kept: list[object] = []  # so that no id is reused
+        self.nodes = list(self._walk("", roots))
+
+    def _walk(self, path: str, value: object) -> Iterator[tuple[str, str, object]]:
+        kind = (
+            f"{type(value).__module__}.{type(value).__qualname__}"  # botocore makes a class for each client
+        )
+        if isinstance(value, str | int | float | bytes | timedelta | None):
+            yield path, kind, value
+            return
+        number = self._numbers.setdefault(id(value), len(self._numbers))
+        yield path, kind, getattr(value, "__qualname__", number)
+        if number < len(self._kept):
+            return
+        self._kept.append(value)
+        for name, attribute in attributes(value):
+            yield from self._walk(f"{path}.{name}", attribute)
+
+
+def attributes(value: object) -> Iterator[tuple[object, object]]:
+    """Yield what *value* holds: a collection, an object of ours, a client of DynamoDB."""
+    if isinstance(value, Mapping):
+        yield from sorted(value.items())
+    elif isinstance(value, tuple | list):
+        yield from enumerate(value)
+    elif isinstance(value, partial):
+        yield from (("func", value.func), ("args", value.args), ("keywords", value.keywords))
+    elif isinstance(value, BaseClient):
+        yield from (("endpoint", value.meta.endpoint_url), ("region", value.meta.region_name))
+        yield "config", vars(value.meta.config)["_user_provided_options"]
+    elif type(value).__module__.startswith(("app.", "tests.")):
+        names = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
+        yield from sorted(getattr(value, "__dict__", {}).items())
+        yield from ((name, getattr(value, name)) for name in names if hasattr(value, name))
+
+
+@pytest.mark.parametrize("choice", CHOICES, ids=lambda choice: ",".join(choice) or "defaults")
+@pytest.mark.parametrize("store", STORES)
+def test_the_objects_are_the_same(
+    compose_compiled: Callable[[Settings], tuple[object, ...]], store: str, choice: Mapping[str, str]
+) -> None:
+    settings = Settings.from_environ({**ENVIRON, **choice, "STORE": store})
+
+    expected = Graph(*composed_by_the_container(settings)).nodes
+
+    assert {".0._store", ".1._store", ".0._ip_resolver"} < {path for path, *_ in expected}
+    assert Graph(*compose_compiled(settings)).nodes == expected
+
+
+@pytest.mark.parametrize(
+    "missing", [["CONNECTIONS_TABLE"], ["AWS_REGION"], ["CONNECTIONS_TABLE", "AWS_REGION"]]
+)
+@pytest.mark.parametrize("store", STORES[:2])
+def test_a_missing_setting_is_the_same_error(
+    compose_compiled: Callable[[Settings], tuple[object, ...]], store: str, missing: list[str]
+) -> None:
+    settings = Settings.from_environ({**ENVIRON, "STORE": store, **dict.fromkeys(missing, "")})
+
+    with pytest.raises(InvalidSetting) as expected:
+        composed_by_the_container(settings)
+    with pytest.raises(InvalidSetting) as error:
+        compose_compiled(settings)
+
+    assert str(error.value) == str(expected.value)
+
+
+def test_a_graph_tells_shared_objects_from_equal_ones() -> None:
+    part = Part()
+    assert Graph(Part(part, part)).nodes != Graph(Part(Part(), Part())).nodes
+    assert Graph(Part(part, part)).nodes == Graph(Part(part, part)).nodes
+
+
+@pytest.mark.parametrize("container", [Shared, Changed])
+@pytest.mark.parametrize("kind", ["large", "small", "same"])
+def test_each_kind_of_provider_has_a_compiled_form(container: type[Shared], kind: str) -> None:
+    compose = composed(compiled(container, "one", "other"))
+    built = container(kind=(settings := Kind(kind, size=7)))
+
+    assert Graph(*compose(settings)).nodes == Graph(built.one(), built.other()).nodes
+
+
+def test_a_selection_of_something_else_is_an_error() -> None:
+    compose = composed(compiled(Shared, "one"))
+
+    with pytest.raises(LookupError, match=r"^chosen has no medium\.$"):
+        compose(Kind("medium"))
+
+
+# ---- The source
+
+
+def test_the_source_has_what_the_container_has() -> None:
+    before, after = compiled(Shared, "one", "other"), compiled(Changed, "one", "other")
+
+    assert "base = Part(kind.self.size)" in before
+    assert "base = count()" in after
+    assert "match kind.name:" in before
+    assert "match" not in after
+
+
+def test_the_source_names_its_container_and_leaves_out_the_injector() -> None:
+    source = compiled_handshakes()
+
+    assert source.startswith('"""Handshakes of app.containers.handshakes, compiled."""\n')
+    assert "dependency_injector" not in source
+    assert "app.containers.handshakes import" not in source
+
+
+def test_the_source_passes_the_type_check(tmp_path: Path) -> None:
+    file = tmp_path / "compiled.py"
+    file.write_text(compiled_handshakes())
+    assert formatted(file.read_text()) == file.read_text()
+
+    output, _, status = mypy.run(
+        ["--config-file", str(ROOT / "pyproject.toml"), "--strict", "--allow-redefinition", str(file)]
+    )
+
+    assert status == 0, output
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("thread_safe", "ThreadSafeSingleton"),
+        ("listed", "List"),
+        ("unnamed", "<lambda>"),
+        ("of_a_list", r"\[\] has no compiled form"),
+        ("of_a_factory", "factory selects a Factory, which is called at each use."),
+        ("of_two_cases", "part would be built twice."),
+        ("of_a_case_and_itself", "Selector"),
+    ],
+)
+def test_what_has_no_compiled_form_is_refused(name: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        compiled(parts.NotCompilable, name)
+
+
+def test_an_override_is_refused() -> None:
+    with (
+        Shared.base.override(providers.Object(None)),
+        pytest.raises(ValueError, match=r"^base is overridden\.$"),
+    ):
+        compiled(Shared, "one")
+
+
+# ---- Which form is used
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A further folder of the package app.containers."""
+    monkeypatch.setattr(app.containers, "__path__", [*app.containers.__path__, str(tmp_path)])
+    yield tmp_path
+    sys.modules.pop("app.containers.compiled", None)
+
+
+def test_without_a_compiled_form_the_container_composes() -> None:
+    settings = Settings.from_environ({"STORE": "memory"})
+
+    assert Graph(*compose_handshakes(settings)).nodes == Graph(*composed_by_the_container(settings)).nodes
+
+
+def test_the_compiled_form_composes_where_it_is(folder: Path) -> None:
+    (folder / "compiled.py").write_text("def compose(settings): return settings, 'compiled'")
+
+    assert list(compose_handshakes(Settings())) == [Settings(), "compiled"]
+
+
+def test_an_error_of_the_compiled_form_is_not_hidden(folder: Path) -> None:
+    (folder / "compiled.py").write_text("import no_such_module")
+
+    with pytest.raises(ModuleNotFoundError, match="no_such_module"):
+        compose_handshakes(Settings())
+
+
+def test_the_checkout_has_no_compiled_form_that_could_be_stale() -> None:
+    assert not (ROOT / "app" / "containers" / "compiled.py").exists()
