@@ -17,7 +17,7 @@ The template's functions stop after 25 s, API Gateway's integration time-out is
 
 STORES = ("dynamodb", "dynamodb-boto3", "memory")
 """Our storage adapters: DynamoDB through our transport or the SDK's, and the process's memory."""
-_IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
+_IMPORT_PATH = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"
 
 # DynamoDB's developer guide, 'Naming rules'; an ARN goes wherever a name does
 _TABLE = re.compile(r"(?:arn:[a-z-]+:dynamodb:[a-z0-9-]+:[0-9]{12}:table/)?[A-Za-z0-9_.-]{3,255}")
@@ -152,7 +152,7 @@ def required(value: str, name: str) -> str:
 
 def _store(environ: Mapping[str, str]) -> str:
     store = environ.get("STORE") or STORES[0]
-    if store not in STORES and not _IMPORT_PATH.fullmatch(store):
+    if store not in STORES and not re.fullmatch(_IMPORT_PATH, store, re.ASCII):
         raise InvalidSetting(
             f"STORE must be one of: {', '.join(STORES)}, or an import path such as package.module:factory."
         )

@@ -1,9 +1,12 @@
 """The use cases of a handshake: open a connection, close a connection."""
 
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from app.domain.model import Closed, Connection, Disconnect, Handshake, Opened, Removed, Tombstone
-from app.domain.ports import Clock, ConnectionStore, IpResolver
+
+if TYPE_CHECKING:  # 0.4 ms of a cold start
+    from app.domain.ports import Clock, ConnectionStore, IpResolver
 
 MAX_HANDSHAKE = timedelta(minutes=2)
 """Longer than any handshake: API Gateway allows 29 s for an authorizer and 29 s for the function."""
@@ -16,9 +19,9 @@ class OpenConnection:
 
     def __init__(
         self,
-        clock: Clock,
-        ip_resolver: IpResolver,
-        store: ConnectionStore,
+        clock: "Clock",
+        ip_resolver: "IpResolver",
+        store: "ConnectionStore",
         lifetime: timedelta,
         attribute_names: tuple[str, ...] = (),
     ) -> None:
@@ -51,7 +54,7 @@ class OpenConnection:
 class CloseConnection:
     """Remove a client that has left. Idempotent."""
 
-    def __init__(self, clock: Clock, store: ConnectionStore) -> None:
+    def __init__(self, clock: "Clock", store: "ConnectionStore") -> None:
         self._clock = clock
         self._store = store
 
