@@ -7,7 +7,7 @@ WORKDIR /build
 COPY infra/uv.txt ./
 RUN python3 -m pip install --quiet --no-cache-dir --root-user-action=ignore --require-hashes --requirement uv.txt
 
-# What uv.lock says, by hash, and wheels alone: nothing is resolved or compiled here, no package's code runs.
+# What uv.lock says, by hash, and wheels alone: nothing is resolved or compiled, and no package's code runs for it.
 # The platform is named since the base (Amazon Linux 2023, glibc 2.34) is what the wheels must fit.
 # The .dist-info folders stay: they hold the licences, and scanners read there what the image is made of.
 COPY pyproject.toml uv.lock ./
@@ -28,7 +28,8 @@ RUN cd dependencies/botocore \
 
 # Amazon's own certificate authorities, from certifi's bundle: app/adapters/dynamodb/direct/trust.py says why.
 RUN uv export --quiet --frozen --only-group image --no-emit-project --output-file tools.txt \
-    && uv pip install --quiet --python python3 --target tools --require-hashes --requirements tools.txt \
+    && uv pip install --quiet --python python3 --target tools \
+        --require-hashes --only-binary :all: --requirements tools.txt \
     && python3 -c 'import re; \
 name = r"(?:Amazon Root CA [1-4]|Starfield Services Root Certificate Authority - G2)"; \
 bundle = open("tools/certifi/cacert.pem").read(); \
@@ -44,9 +45,9 @@ RUN python3 -m compileall -q --invalidation-mode unchecked-hash \
     && chmod -R a=rX dependencies
 COPY app app
 # The handshakes run their container's compiled form: app/containers/compile.py says why.
-RUN PYTHONPATH=dependencies python3 -B -c 'from app.containers.compile import compiled; \
+RUN PYTHONPATH=dependencies python3 -B -c 'from app.containers.compile import compile_container; \
 from app.containers.handshakes import Handshakes; \
-open("app/containers/compiled.py", "w").write(compiled(Handshakes, "open_connection", "close_connection"))' \
+open("app/containers/compiled.py", "w").write(compile_container(Handshakes, "open_connection", "close_connection"))' \
     && tools/bin/ruff check --quiet --fix --select I app/containers/compiled.py \
     && tools/bin/ruff format --quiet app/containers/compiled.py
 RUN cp amazon_roots.pem app/adapters/dynamodb/direct/ \

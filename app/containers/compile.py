@@ -1,99 +1,100 @@
-"""A container's compiled form: plain Python that composes what the container does, without the injector.
+"""A container's compiled form, from the image's build: plain Python, since the injector imports asyncio."""
 
-The injector's import takes half of a cold start, so the image's build writes this form for the handshakes.
-"""
-
-from types import ModuleType
 from typing import Any
 
 from dependency_injector import containers, providers
 
+from app.containers.imports import import_of
 
-def compiled(container: type[containers.DeclarativeContainer], *functions: str) -> str:
-    """Return a module whose ``compose`` returns what *functions* of *container* return; ruff formats it.
+_CALLS = (providers.Singleton, providers.Factory, providers.Callable)
+
+
+def compile_container(container: type[containers.DeclarativeContainer], *roots: str) -> str:
+    """Return a module whose ``compose`` returns what the Singletons *roots* are; ruff formats it.
 
     Raises:
-        ValueError: an override, another kind of provider, a Singleton that would be built twice.
+        ValueError: something has no compiled form, such as an override or another kind of provider.
     """
     names = {provider: name for name, provider in container.providers.items()}
-    given = [provider for provider in names if type(provider) is providers.Dependency]
-    body = _Block(names, {*given}, {}, (None, None))
-    results = [body.text(container.providers[name]) for name in functions]
-    types = [body.name(getattr(container, name).cls) for name in functions]
-    parameters = [f"{names[it]}: {body.name(it.instance_of)}" for it in given]
-    doc = f'"""{container.__name__} of {container.__module__}, compiled."""'
+    dependencies = [it for it in names if type(it) is providers.Dependency]
+    body = _Scope(names, {**container.providers, "compose": compile_container}, {}, set(), None)
+    parameters = [f"{body.expression(it)}: {body.imported(it.instance_of)}" for it in dependencies]
+    results = [body.expression(container.providers[root]) for root in roots]
+    types = [body.imported(getattr(container, root).cls) for root in roots]
+    doc = f'"""{container.__name__} of {container.__module__}, compiled."""\n# mypy: allow-redefinition'
     head = f"def compose({', '.join(parameters)}) -> tuple[{', '.join(types)}]:"
-    lines = [f"    {line}" for line in [*body.lines(), f"return {', '.join(results)}\n"]]
+    lines = [f"    {it}" for it in [*body.lines(), f"return {', '.join(results)}{',' * (len(roots) == 1)}\n"]]
     return "\n".join([doc, *sorted(body.imports), head, *lines])
 
 
-class _Block:
+class _Scope:
     """The body of ``compose``, or of a case in it: what it imports, and its lines."""
 
-    def __init__(self, names: dict[Any, str], built: set[Any], places: dict[Any, Any], place: Any) -> None:
+    def __init__(self, names: Any, meanings: Any, scopes: Any, built: set[Any], case: Any) -> None:
         self.imports, self._lines = set[str](), list[str]()
-        self._names, self._built, self._places, self._place = names, built, places, place
+        self._names, self._meanings, self._scopes = names, meanings, scopes  # one of each for all
+        self._built, self._case = built, case  # the case is a Selector with its key
 
     def lines(self) -> list[str]:
-        return [line for line in self._lines if line.strip() not in self.imports]  # those of cases in it
+        return [line for line in self._lines if line.strip() not in self.imports]  # a case may repeat some
 
-    def text(self, value: Any) -> str:  # noqa: PLR0911 - one for each kind
+    def expression(self, value: Any) -> str:  # noqa: PLR0911 - one for each kind
         """Return the expression for *value*, and add the lines that build what it needs."""
         match value:
-            case None | bool() | int() | str():
-                return repr(value)
-            case providers.Provider() if value in self._built:
-                return self._names[value]
             case providers.Provider() if value.overridden:
-                raise ValueError(f"{self._names[value]} is overridden.")
-            case providers.Object() | providers.ProvidedInstance():
-                return self.text(value.provides)
+                raise ValueError(f"{self._names.get(value, value)} is overridden.")
+            case providers.Provider() if value in self._built:
+                return str(self._names[value])
+            case providers.Dependency() if value.default is None:
+                return str(self._names[value])
+            case providers.Object() if not isinstance(value.provides, providers.Provider):
+                return self.expression(value.provides)
+            case providers.ProvidedInstance():
+                return self.expression(value.provides)
             case providers.AttributeGetter():
-                return f"{self.text(value.provides)}.{value.name}"
-            case providers.Selector() if value in self._names:
+                return f"{self.expression(value.provides)}.{value.name}"
+            case providers.Selector() if value in self._names and value.providers:
                 return self._selected(value, self._names[value])
-            case providers.Provider() if type(value) in (
-                providers.Singleton,
-                providers.Factory,
-                providers.Callable,
-            ):
+            case providers.Provider() if type(value) in _CALLS:
                 return self._called(value)
-        return self.name(value)
+        return repr(value) if value is None or type(value) in (bool, int, str) else self.imported(value)
 
     def _selected(self, selector: Any, name: str) -> str:
-        self._lines.append(f"match {self.text(selector.selector)}:")
-        for case, branch in selector.providers.items():
+        self._lines.append(f"match {self.expression(selector.selector)}:")
+        for key, branch in selector.providers.items():
             if type(branch) not in (providers.Singleton, providers.Selector):
                 raise ValueError(f"{name} selects a {type(branch).__name__}, which is called at each use.")
-            block = _Block(self._names, {*self._built}, self._places, (selector, case))
-            result = f"{name} = {block.text(branch)}"
-            lines = [*sorted(block.imports), *block.lines(), result]
-            self._lines += [f"    case {case!r}:", *(f"        {line}" for line in lines)]
+            case = _Scope(self._names, self._meanings, self._scopes, {*self._built}, (selector, key))
+            result = f"{name} = {case.expression(branch)}"
+            lines = [*sorted(case.imports), *case.lines(), result]
+            self._lines += [f"    case {key!r}:", *(f"        {line}" for line in lines)]
         self._lines += ["    case other:", f"        raise LookupError(f'{name} has no {{other}}.')"]
         self._built.add(selector)
         return name
 
     def _called(self, provider: Any) -> str:
-        texts = [self.text(it) for it in provider.args]
-        texts += [f"{name}={self.text(it)}" for name, it in provider.kwargs.items()]
-        text = f"{self.name(provider.provides)}({', '.join(texts)})"
-        if type(provider) is not providers.Singleton:
-            return text
-        places = self._places[provider] = [*self._places.get(provider, ()), self._place]
-        if len({*places}) < len(places) or len({selector for selector, _ in places}) > 1:
-            raise ValueError(f"{self._names.get(provider, text)} would be built twice.")
-        if name := self._names.get(provider):
-            self._lines.append(f"{name} = {text}")
-            self._built.add(provider)
-        return name or text
+        name, arguments = self._names.get(provider), list[str]()
+        for key, value in [*(("", it) for it in provider.args), *provider.kwargs.items()]:
+            before = len(self._lines)
+            arguments.append(f"{key}{key and '='}{self.expression(value)}")
+            if len(self._lines) > before and "(" in "".join(arguments[:-1]):
+                raise ValueError(f"{arguments[-1]} would be built before {arguments[-2]}: exchange them.")
+        text = f"{self.imported(provider.provides)}({', '.join(arguments)})"
+        if type(provider) is not providers.Callable and provider.attributes:
+            raise ValueError(f"{name or text} has attributes.")
+        if type(provider) is providers.Singleton:
+            scopes = self._scopes[provider] = [*self._scopes.get(provider, ()), self._case]
+            if len({*scopes}) < len(scopes) or len({case and case[0] for case in scopes}) > 1:
+                raise ValueError(f"{name or text} would be built twice: let something before need it.")
+            if name:
+                self._lines.append(f"{name} = {text}")
+                self._built.add(provider)
+        return name if name and provider in self._built else text
 
-    def name(self, value: Any) -> str:
+    def imported(self, value: Any) -> str:
         """Import *value*, a module, class or function, and return its name."""
-        if isinstance(value, ModuleType):
-            self.imports.add(f"import {value.__name__}")
-            return value.__name__
-        name = getattr(value, "__qualname__", "")
-        if isinstance(value, providers.Provider) or not name.isidentifier():
-            raise ValueError(f"{value!r} has no compiled form.")
-        self.imports.add(f"from {value.__module__} import {name}")
-        return str(name)
+        module, name = import_of(value)
+        if self._meanings.setdefault(name, (module, name)) != (module, name):
+            raise ValueError(f"{name} is the name of two things.")
+        self.imports.add(f"from {module} import {name}" if module else f"import {name}")
+        return name

@@ -9,7 +9,7 @@ from app.adapters.clock import SystemClock
 from app.adapters.dynamodb.direct import direct_transport
 from app.adapters.dynamodb.store import DynamoDBConnectionStore
 from app.adapters.ip import PeerFirstIpResolver, TrustedProxyIpResolver
-from app.containers.imports import imported, storage
+from app.containers.imports import Imported, storage
 from app.domain import ports
 from app.domain.handshakes import CloseConnection, OpenConnection
 from app.settings import Settings, required
@@ -22,7 +22,7 @@ class Handshakes(containers.DeclarativeContainer):
     """
 
     settings = providers.Dependency(instance_of=Settings)
-    environ = providers.Object(os).provided.environ
+    environ = providers.Object(os).provided.environ  # of the module, since compile.py needs its name
     clock: providers.Provider[ports.Clock] = providers.Singleton(SystemClock)
     ip_resolver: providers.Provider[ports.IpResolver] = providers.Selector(
         settings.provided.address_rule,
@@ -39,20 +39,20 @@ class Handshakes(containers.DeclarativeContainer):
         "attempts": settings.provided.store_timeouts.attempts,
     }
     # boto3 doubles a cold start, so it is imported only when STORE chooses it
-    client = providers.Singleton(imported("app.adapters.dynamodb.sdk:dynamodb_client"), **connecting)
+    client = providers.Singleton(Imported("app.adapters.dynamodb.sdk:dynamodb_client"), **connecting)
     transport = providers.Selector(
         settings.provided.store,
         **{
             "dynamodb": providers.Singleton(direct_transport, **connecting),
             "dynamodb-boto3": providers.Singleton(
-                imported("app.adapters.dynamodb.sdk:SdkTransport"), client=client
+                Imported("app.adapters.dynamodb.sdk:SdkTransport"), client=client
             ),
         },
     )
     store: providers.Provider[ports.ConnectionStore] = providers.Selector(
         settings.provided.storage,
         dynamodb=providers.Singleton(DynamoDBConnectionStore, transport, table_name),
-        memory=providers.Singleton(imported("app.adapters.memory:MemoryConnectionTable")),
+        memory=providers.Singleton(Imported("app.adapters.memory:MemoryConnectionTable")),
         imported=providers.Singleton(
             storage, settings.provided.store, environ, ports.ConnectionStore, "$connect and $disconnect"
         ),

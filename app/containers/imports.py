@@ -1,21 +1,37 @@
 """What a setting names by an import path: it is imported only when it is chosen."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib import import_module
+from types import ModuleType
 from typing import Any, NoReturn, get_protocol_members
 
 from app.settings import InvalidSetting
 
 
-def imported(path: str) -> Callable[..., Any]:
-    """Return a stand-in for what *path* names, as ``package.module:name``; a call of it imports that."""
-    module, _, name = path.partition(":")
+class Imported:
+    """A stand-in for what *path* names, as ``package.module:name``; a call imports that, and calls it."""
 
-    def call(*arguments: Any, **options: Any) -> Any:
-        return getattr(import_module(module), name)(*arguments, **options)
+    def __init__(self, path: str) -> None:
+        self.module, _, self.name = path.partition(":")
 
-    call.__module__, call.__qualname__ = module, name
-    return call
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        return getattr(import_module(self.module), self.name)(*arguments, **options)
+
+
+def import_of(value: Any) -> tuple[str, str]:
+    """Return the module and the name by which *value* is imported; of a module, an empty text and its name.
+
+    Raises:
+        ValueError: it is not what that import would give.
+    """
+    if isinstance(value, Imported):
+        return value.module, value.name
+    if isinstance(value, ModuleType) and "." not in value.__name__:
+        return "", value.__name__
+    match getattr(value, "__module__", None), getattr(value, "__qualname__", None):
+        case str(module), str(name) if getattr(import_module(module), name, None) is value:
+            return module, name
+    raise ValueError(f"{value!r} can't be imported by a name.")
 
 
 def storage(path: str, environ: Mapping[str, str], port: type, needed_by: str) -> Any:

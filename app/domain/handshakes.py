@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from app.domain.model import Closed, Connection, Disconnect, Handshake, Opened, Removed, Tombstone
 
-if TYPE_CHECKING:  # 0.4 ms of a cold start
+if TYPE_CHECKING:  # a start does not wait for their definitions
     from app.domain.ports import Clock, ConnectionStore, IpResolver
 
 MAX_HANDSHAKE = timedelta(minutes=2)

@@ -36,7 +36,7 @@ _ACCOUNT_DIGITS = 12
 REGION = re.compile(r"[a-z]{2,8}(-[a-z]{2,16}){1,3}-[0-9]{1,2}")
 
 
-_NONE: Mapping[str, Any] = {}
+_EMPTY: Mapping[str, Any] = {}
 
 
 class Network(NamedTuple):
@@ -61,8 +61,8 @@ class Handshake(NamedTuple):
     """
 
     connection_id: ConnectionId
-    query: Mapping[str, str] = _NONE
-    headers: Mapping[str, Sequence[str]] = _NONE
+    query: Mapping[str, str] = _EMPTY
+    headers: Mapping[str, Sequence[str]] = _EMPTY
     peer_address: str | None = None
     user_agent: str | None = None
     connected_at: datetime | None = None
@@ -92,7 +92,7 @@ class Connection(NamedTuple):
     domain_name: str | None = None
     stage: str | None = None
     principal_id: str | None = None
-    attributes: Mapping[str, str] = _NONE
+    attributes: Mapping[str, str] = _EMPTY
 
     @classmethod
     def opened(

@@ -14,12 +14,11 @@ from mypy import api as mypy
 
 import app.containers
 from app.containers import compose_handshakes
-from app.containers.compile import compiled
+from app.containers.compile import compile_container
 from app.containers.handshakes import Handshakes
 from app.settings import InvalidSetting, Settings
-from tests import parts
 from tests.compiled import ROOT, compiled_handshakes, formatted
-from tests.parts import Changed, Kind, Part, Shared
+from tests.parts import REFUSALS, Kind, NotCompilable, Part, Shared, WithADefault
 
 ENVIRON = {
     "CONNECTIONS_TABLE": "Connections",
@@ -132,17 +131,24 @@ def test_a_graph_tells_shared_objects_from_equal_ones() -> None:
     assert Graph(Part(part, part)).nodes == Graph(Part(part, part)).nodes
 
 
-@pytest.mark.parametrize("container", [Shared, Changed])
-@pytest.mark.parametrize("kind", ["large", "small", "same"])
-def test_each_kind_of_provider_has_a_compiled_form(container: type[Shared], kind: str) -> None:
-    compose = composed(compiled(container, "one", "other"))
-    built = container(kind=(settings := Kind(kind, size=7)))
+@pytest.mark.parametrize("name", ["large", "small", "same"])
+def test_each_kind_of_provider_has_a_compiled_form(name: str) -> None:
+    compose = composed(compile_container(Shared, "one", "other"))
+    built = Shared(kind=(kind := Kind(name, size=7)))
 
-    assert Graph(*compose(settings)).nodes == Graph(built.one(), built.other()).nodes
+    assert Graph(*compose(kind)).nodes == Graph(built.one(), built.other()).nodes
+
+
+def test_a_key_may_have_quotes_and_braces() -> None:
+    (one,) = composed(compile_container(Shared, "one"))(Kind(key := "a 'quoted' {one}"))
+
+    assert isinstance(one, Part)
+    assert isinstance(chosen := one.arguments[1], Part)
+    assert chosen.arguments == (key,)
 
 
 def test_a_selection_of_something_else_is_an_error() -> None:
-    compose = composed(compiled(Shared, "one"))
+    compose = composed(compile_container(Shared, "one"))
 
     with pytest.raises(LookupError, match=r"^chosen has no medium\.$"):
         compose(Kind("medium"))
@@ -151,13 +157,19 @@ def test_a_selection_of_something_else_is_an_error() -> None:
 # ---- The source
 
 
-def test_the_source_has_what_the_container_has() -> None:
-    before, after = compiled(Shared, "one", "other"), compiled(Changed, "one", "other")
+def test_the_source_follows_a_change_of_the_container() -> None:
+    source = (ROOT / "app" / "containers" / "handshakes.py").read_text()
+    module = ModuleType("changed")
+    with_another_clock = source.replace("Singleton(SystemClock)", "Singleton(FixedClock)")
+    exec(f"from tests.fakes import FixedClock\n{with_another_clock}", vars(module))  # noqa: S102 - our own
+    settings = Settings.from_environ(ENVIRON)
+    changed = module.Handshakes(settings=settings)
 
-    assert "base = Part(kind.self.size)" in before
-    assert "base = count()" in after
-    assert "match kind.name:" in before
-    assert "match" not in after
+    compose = composed(compile_container(module.Handshakes, "open_connection", "close_connection"))
+
+    expected = Graph(changed.open_connection(), changed.close_connection()).nodes
+    assert Graph(*compose(settings)).nodes == expected
+    assert expected != Graph(*composed_by_the_container(settings)).nodes
 
 
 def test_the_source_names_its_container_and_leaves_out_the_injector() -> None:
@@ -173,36 +185,33 @@ def test_the_source_passes_the_type_check(tmp_path: Path) -> None:
     file.write_text(compiled_handshakes())
     assert formatted(file.read_text()) == file.read_text()
 
-    output, _, status = mypy.run(
-        ["--config-file", str(ROOT / "pyproject.toml"), "--strict", "--allow-redefinition", str(file)]
-    )
+    output, _, status = mypy.run(["--config-file", str(ROOT / "pyproject.toml"), "--strict", str(file)])
 
     assert status == 0, output
 
 
-@pytest.mark.parametrize(
-    ("name", "sentence"),
-    [
-        ("thread_safe", "ThreadSafeSingleton"),
-        ("listed", "List"),
-        ("unnamed", "<lambda>"),
-        ("of_a_list", r"\[\] has no compiled form"),
-        ("of_a_factory", "factory selects a Factory, which is called at each use."),
-        ("of_two_cases", "part would be built twice."),
-        ("of_a_case_and_itself", "Selector"),
-    ],
-)
+@pytest.mark.parametrize(("name", "sentence"), REFUSALS.items(), ids=REFUSALS)
 def test_what_has_no_compiled_form_is_refused(name: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
-        compiled(parts.NotCompilable, name)
+        compile_container(NotCompilable, name)
 
 
-def test_an_override_is_refused() -> None:
+def test_a_default_is_refused() -> None:
+    with pytest.raises(ValueError, match="Dependency"):
+        compile_container(WithADefault, "part")
+
+
+def test_each_refusal_is_tested() -> None:
+    assert {name for name in NotCompilable.providers if name.startswith("of_")} == REFUSALS.keys()
+
+
+@pytest.mark.parametrize("name", ["settings", "clock"])
+def test_an_override_of_the_container_is_refused(name: str) -> None:
     with (
-        Shared.base.override(providers.Object(None)),
-        pytest.raises(ValueError, match=r"^base is overridden\.$"),
+        getattr(Handshakes, name).override(providers.Object(None)),
+        pytest.raises(ValueError, match=rf"^{name} is overridden\.$"),
     ):
-        compiled(Shared, "one")
+        compiled_handshakes()
 
 
 # ---- Which form is used

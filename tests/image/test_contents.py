@@ -93,7 +93,7 @@ def test_the_image_has_only_the_app_and_its_locked_dependencies(image: str) -> N
 def test_the_image_has_no_development_tool(image: str) -> None:
     code = (
         "import importlib.util, shutil;"
-        "tools = ('uv', 'pytest', 'moto', 'testcontainers', 'docker', 'ministack', 'typer', 'rich');"
+        "tools = ('uv', 'ruff', 'pytest', 'moto', 'testcontainers', 'docker', 'ministack', 'typer', 'rich');"
         "print([tool for tool in tools if shutil.which(tool) or importlib.util.find_spec(tool)])"
     )
 
