@@ -12,7 +12,6 @@ from datetime import datetime
 from fcntl import LOCK_EX, flock
 from itertools import chain, cycle
 from pathlib import Path
-from threading import Thread
 from time import sleep
 
 from app.adapters.memory import MemoryConnectionTable
@@ -242,19 +241,6 @@ class AnswersBeforeTheWriteIsDurable(InAFile):
 
     def _save(self) -> None:
         """It is done when the process ends."""
-
-
-class AnswersBeforeTheWriteIsShared(InAFile):
-    def _load(self) -> None:
-        if not self._entries:
-            super()._load()
-
-    def _save(self) -> None:
-        Thread(target=self._save_later).start()
-
-    def _save_later(self) -> None:
-        sleep(0.3)  # no Timer: faketime(1) shifts a lock's time-out by as much as the calendar
-        super()._save()
 
 
 class NotEmpty(Right):

@@ -38,7 +38,6 @@ BROKEN = {
     wrong_adapters.DeletesInTwoSteps: (
         "A newer connection survives concurrent exact deletes of an older one."
     ),
-    wrong_adapters.AnswersBeforeTheWriteIsShared: "A confirmed write outlives its process.",
     wrong_adapters.AnswersBeforeTheWriteIsDurable: "A confirmed write outlives its process.",
 }
 RIGHT = (wrong_adapters.Right, wrong_adapters.InAFile)
