@@ -65,8 +65,8 @@ def test_a_call_does_not_wait_long_for_a_connection(
 ) -> None:
     lock(database)
 
-    with ThreadPoolExecutor(2) as pool:
-        calls = [pool.submit(postgres.get, a_connection().id) for _ in range(2)]
+    with ThreadPoolExecutor(4) as pool:
+        calls = [pool.submit(postgres.get, a_connection().id) for _ in range(4)]
         reasons = {getattr(call.exception(), "reason", None) for call in calls}
 
     assert reasons == {"QueryCanceled", "PoolTimeout"}
@@ -134,7 +134,7 @@ def test_the_first_call_after_an_outage_succeeds(postgres: PostgresConnections) 
         server.execute(allow.format(sql.Identifier(database), sql.SQL("false")))
         try:
             server.execute(END_ALL, [database])
-            for _ in range(4):
+            for _ in range(2):
                 with pytest.raises(StorageUnavailable, match="PoolTimeout"):
                     postgres.get(a_connection().id)
         finally:

@@ -91,7 +91,7 @@ def storage(environ: Mapping[str, str]) -> "PostgresConnections":
 class PostgresConnections:
     """ConnectionStore and ConnectionTable in the table ``switchboard_connections``. Thread-safe.
 
-    A call waits at most 1 s for a connection, at most 2 s until the connection
+    A call waits at most 3 s for a connection, at most 2 s until the connection
     has shown that it works, and at most 2 s for each statement, which the
     database itself cancels after 1.5 s.
     """
@@ -102,7 +102,7 @@ class PostgresConnections:
         self._pool = ConnectionPool(
             min_size=1,
             max_size=connections,
-            timeout=1,
+            timeout=3,
             reconnect_timeout=1,  # then the next call has it try again
             open=True,
             connection_class=_Connection,
