@@ -20,6 +20,7 @@ STORES = ("dynamodb", "dynamodb-boto3", "memory")
 _IMPORT_PATH = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"
 
 # DynamoDB's developer guide, 'Naming rules'; an ARN goes wherever a name does
+_QUEUE = r"[A-Za-z0-9_-]{1,80}"  # SQS's developer guide, 'Queue and message identifiers'; no FIFO queue
 _TABLE = re.compile(r"(?:arn:[a-z-]+:dynamodb:[a-z0-9-]+:[0-9]{12}:table/)?[A-Za-z0-9_.-]{3,255}")
 _ENDPOINT = r"https?://(?:[A-Za-z0-9._-]+|\[(?P<ipv6>[0-9A-Fa-f:.]+)])(?::(?P<port>[0-9]{1,5}))?/?"
 _PATH = r"[!-~]*"  # of a URL, where anything else is percent-encoded
@@ -30,6 +31,8 @@ _PURPOSES = {
     "AWS_REGION": "it names the table's region; Lambda sets it.",
     "CONNECTIONS_TABLE": "it names the DynamoDB table.",
     "PRESENCE_TABLE": "it names the DynamoDB table of who is present.",
+    "DELIVERIES_TABLE": "it names the DynamoDB table of what became of each message.",
+    "MESSAGE_QUEUE": "it names the queue of messages.",
 }
 _SPECIFIED_PARAMETERS = frozenset({"clientId", "account", "region"})
 
@@ -88,8 +91,10 @@ _SWEEP = SweepSettings()
 class Settings(NamedTuple):
     """The checked settings.
 
-    ``table``, ``region`` and ``presence_table`` are empty if they are not set;
-    an adapter that needs one gets it through ``required``.
+    ``table``, ``region``, ``presence_table``, ``deliveries_table`` and
+    ``message_queue`` are empty if they are not set; an adapter that needs one gets
+    it through ``required``. ``send_rate`` is in messages per second: half an
+    account's quota for the management API, so that handshakes and sweeps keep room.
     """
 
     table: str = ""
@@ -104,6 +109,11 @@ class Settings(NamedTuple):
     gateway_endpoint: str | None = None
     replaces_duplicates: bool = False
     sweep: SweepSettings = _SWEEP
+    deliveries_table: str = ""
+    message_queue: str = ""
+    send_rate: int = 5000
+    includes_unscoped: bool = False
+    has_account_index: bool = True
 
     @property
     def storage(self) -> str:
@@ -136,6 +146,11 @@ class Settings(NamedTuple):
             gateway_endpoint=_gateway_endpoint(environ),
             replaces_duplicates=_choice(environ, "DUPLICATES", ("keep", "replace")) == "replace",
             sweep=_sweep(environ),
+            deliveries_table=table_named(environ, "DELIVERIES_TABLE"),
+            message_queue=_message_queue(environ),
+            send_rate=_whole_number(environ, "SEND_RATE", 5000, most=100_000),
+            includes_unscoped=_choice(environ, "UNSCOPED", ("ignore", "include")) == "include",
+            has_account_index=_choice(environ, "ACCOUNT_INDEX", ("true", "false")) == "true",
         )
 
 
@@ -169,6 +184,13 @@ def table_named(environ: Mapping[str, str], name: str) -> str:
     if table and not _TABLE.fullmatch(table):
         raise InvalidSetting(f"{name} must be the name or the ARN of a DynamoDB table.")
     return table
+
+
+def _message_queue(environ: Mapping[str, str]) -> str:
+    name = environ.get("MESSAGE_QUEUE", "")
+    if name and not re.fullmatch(_QUEUE, name):
+        raise InvalidSetting("MESSAGE_QUEUE must be the name of an SQS queue.")
+    return name
 
 
 def _region(environ: Mapping[str, str]) -> str:

@@ -1,9 +1,10 @@
 """`make demo`: real WebSocket clients connect and disconnect, and each step is checked."""
 
+import json
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from subprocess import Popen
 
@@ -24,10 +25,21 @@ GOVERNMENT = {"clientId": "dashboard-gov", "account": "777788889999", "region": 
 AGENT = {"clientId": "agent-eu", "account": "222233334444", "region": "eu-central-1"}
 SECOND_AGENT = {"clientId": "agent-sa", "account": "333344445555", "region": "sa-east-1"}
 SILENT: Query = {}
+WATCHER = {"clientId": "dashboard-all", "account": "111122223333", "region": ""}
+SECOND_WALL = {"clientId": "wall-kr", "account": "111122223333", "region": "ap-northeast-2"}
 WALL = {"clientId": "wall-jp", "account": "555566667777", "region": "ap-northeast-1"}
 MISTAKEN = {"clientId": "agent-lost", "account": "111122223333", "region": "nowhere"}
 
+INCIDENT: Record = {
+    "id": "incident-7",
+    "type": "incident.opened",
+    "audience": {"account": "111122223333", "region": "ap-northeast-2"},
+    "data": {"title": "Unusual sign-in", "severity": 8},
+}
+
 _DEFAULTS = {"clientId": "unknown", "account": "", "region": ""}
+_DELIVERY = ("selected", "delivered", "gone", "unknown", "failed", "durationMs")
+_RECEIVED_WITHIN = 0.2  # seconds after the report
 _PATIENCE = 10  # seconds; a disconnect takes a tenth of one
 _REPORTED = ("scanned", "asked", "alive", "gone", "young", "removedByAge", "missedDisconnects", "open")
 
@@ -59,6 +71,10 @@ def demo(stack: LocalStack, screen: Screen) -> None:
         for query in (KOREA, GOVERNMENT, SECOND_AGENT, SILENT):
             steps.disconnects(query, f"'{_name(query)}' leaves", ClientConnection.close)
         steps.presence_is_published()
+        steps.connects(KOREA, "An incident: three dashboards are connected. The first is back")
+        steps.connects(WATCHER, "The second watches the same account in all regions")
+        steps.connects(GOVERNMENT, "The third watches another account")
+        steps.sends(INCIDENT, to=[KOREA, WATCHER], dead=SECOND_WALL)
         steps.ends()
 
 
@@ -119,18 +135,7 @@ class _Steps:
     def is_killed(self, query: Query, what: str) -> None:
         """A client whose process is killed, and whose ``$disconnect`` is lost."""
         self._screen.say(what)
-        process = self._clients.enter_context(client_process(self._stack.websocket_url, query))
-        self._add(query, process)
-        connections = self._check(self._stack.connections())
-        self._screen.show(connections)
-        [wall] = [it for it in connections if it.client_id == _name(query)]
-        _wait_for(lambda: datetime.now(UTC) - wall.created_at > GRACE)
-
-        self._screen.say("Its process is killed (SIGKILL), and its $disconnect is lost")
-        with self._stack.gateway.losing_disconnects():
-            process.kill()
-            if not _wait_for(lambda: not self._stack.gateway.holds(wall.id)):
-                raise DemoFailure("The gateway still has a client that was killed.")
+        with self._killed(query):
             self._screen.add(
                 "For this step the API has no $disconnect route: AWS may lose an event, MiniStack does not.",
                 "The gateway answers 410 for it; its item is still there:",
@@ -143,6 +148,43 @@ class _Steps:
             connections = self._check(self._stack.connections())
         self._screen.add("Its report: " + " ".join(f"{name}={report[name]}" for name in _REPORTED))
         self._screen.show(connections)
+
+    @contextmanager
+    def _killed(self, query: Query) -> Iterator[None]:
+        """Connect a client in its own process, and kill that; its disconnect is lost until the block ends."""
+        process = self._clients.enter_context(client_process(self._stack.websocket_url, query))
+        self._add(query, process)
+        connections = self._check(self._stack.connections())
+        self._screen.show(connections)
+        [wall] = [it for it in connections if it.client_id == _name(query)]
+        _wait_for(lambda: datetime.now(UTC) - wall.created_at > GRACE)
+
+        self._screen.say("Its process is killed (SIGKILL), and its $disconnect is lost")
+        with self._stack.gateway.losing_disconnects():
+            process.kill()
+            if not _wait_for(lambda: not self._stack.gateway.holds(wall.id)):
+                raise DemoFailure("The gateway still has a client that was killed.")
+            yield
+
+    def sends(self, message: Record, *, to: Sequence[Query], dead: Query) -> None:
+        """Send an incident; those *to* whom it goes get it, except one of them that is *dead*."""
+        self._screen.say("A wall display of the same account and region; it is a process of its own")
+        with self._killed(dead):
+            account, region = message["audience"].values()
+            self._screen.say(f"An incident of account {account} in {region} is put into the queue")
+            report = self._stack.send(message)
+            self._take(dead)  # found to be gone, so its item is deleted
+            self._screen.show(self._check(self._stack.connections()))
+        got = [query for query, client in self._connected if message["id"] in _received(client)]
+        if got != list(to):
+            raise DemoFailure(f"It goes to {sorted(map(_name, to))}; {sorted(map(_name, got))} got it.")
+        self._screen.add(
+            f"Received by {' and '.join(map(_name, got))}, on their sockets, and by nobody else.",
+            "The report: " + " ".join(f"{name}={report[name]}" for name in _DELIVERY),
+        )
+        expected = {"selected": len(to) + 1, "delivered": len(to), "gone": 1}
+        if {name: report[name] for name in expected} != expected:
+            raise DemoFailure(f"The report must say {expected}; it says {report}.")
 
     def presence_is_published(self) -> None:
         """Check the presence events, which come of the table's stream."""
@@ -162,7 +204,9 @@ class _Steps:
 
     def ends(self) -> None:
         first, *others = self._waits
-        self._screen.say("The list was right at every step; the sweep found what the gateway had lost")
+        self._screen.say(
+            "The list was right at every step, and the incident reached exactly whom it concerns"
+        )
         self._screen.add(
             f"The first handshake took {first * 1000:.0f} ms, with the function's cold start; "
             f"the others {max(others) * 1000:.0f} ms at most."
@@ -208,6 +252,16 @@ class _Steps:
             raise DemoFailure(f"$disconnect left no record of '{_name(query)}'.")
         shown = ("clientId", "account", "region", "sourceIp", "durationMs")
         return " ".join(f"{name}={value}" for name in shown if (value := found()[-1][name]) != "")
+
+
+def _received(client: ClientConnection | Popen[str]) -> list[str]:
+    """Return the ids of the messages that *client* has received by now."""
+    assert isinstance(client, ClientConnection)  # noqa: S101 - the other kind is killed
+    ids = []
+    with suppress(TimeoutError):
+        while True:
+            ids.append(json.loads(client.recv(timeout=_RECEIVED_WITHIN))["id"])
+    return ids
 
 
 def _clients(connections: list[Connection]) -> list[tuple[str, ...]]:

@@ -28,7 +28,7 @@ _STACK = "switchboard"
 _BUCKET = "switchboard-source"
 _CODE = "app.zip"
 _TEMPLATE = "template.json"
-_GATEWAY_CALLERS = ("SweepFunction", "ChangesFunction")
+_GATEWAY_CALLERS = ("SweepFunction", "ChangesFunction", "SendFunction")
 
 GRACE = timedelta(seconds=2)
 """The sweep's grace on the local stack, instead of 30 s: a demo is short."""
@@ -113,6 +113,8 @@ def _use_the_emulator(template: Template, endpoint: str) -> None:
             },
             "SWEEP_GRACE_SECONDS": str(GRACE // timedelta(seconds=1)),
         }
+    # MiniStack takes a parameter's value for text, where it needs a number.
+    resources["SendMapping"]["Properties"]["ScalingConfig"]["MaximumConcurrency"] = 2
     # MiniStack does not replace <aws.scheduler.scheduled-time>; without it, a sweep uses its own clock.
     resources["SweepSchedule"]["Properties"]["Target"]["Input"] = "{}"
 

@@ -38,10 +38,17 @@ UNLIKE_AWS = (
     "A stream record that the function returns as failed is not delivered again.",
     "A batch on which that function raises is repeated whole, never halved, without a limit.",
     "The schedule sends no time: a sweep takes its turn from its own clock.",
-    "The alarm on unanswered probes counts them, instead of their share.",
+    "The alarms on a share, of probes or of recipients, count instead.",
+    "No message to a client is throttled or too large. SendConcurrency is 2.",
     f"The sweep's grace is {GRACE.total_seconds():.0f} s instead of 30 s: a demo is short.",
 )
 """How MiniStack differs. It takes every resource of the template, so none is left out."""
+
+SEND = (
+    "send --account 123456789012 --region eu-central-1 --type incident.opened "
+    """--data "{\\"title\\":\\"Disk-full\\"}" --wait"""
+)
+"""A command that sends to the client of the lines before it."""
 
 _ROOT_USER = "test"  # MiniStack's access key id and secret key
 _REGION = "us-east-1"
@@ -76,6 +83,7 @@ def _deployed(endpoint: str, directory: Path, clients: ExitStack) -> LocalStack:
     s3 = clients.enter_context(closing(session.client("s3", **where)))
     functions = clients.enter_context(closing(session.client("lambda", **where)))
     dynamodb = clients.enter_context(closing(session.client("dynamodb", **where)))
+    queue = clients.enter_context(closing(session.client("sqs", **where)))
 
     outputs = deploy(cloudformation, s3, endpoint, directory)
 
@@ -110,7 +118,11 @@ def _deployed(endpoint: str, directory: Path, clients: ExitStack) -> LocalStack:
             "AWS_ACCESS_KEY_ID": _ROOT_USER,
             "AWS_SECRET_ACCESS_KEY": _ROOT_USER,
             "CONNECTIONS_TABLE": outputs["TableName"],
+            "DELIVERIES_TABLE": outputs["DeliveriesTableName"],
+            "MESSAGE_QUEUE": outputs["MessageQueueName"],
         },
+        queue=queue,
+        queue_url=queue.get_queue_url(QueueName=outputs["MessageQueueName"])["QueueUrl"],
     )
 
 
@@ -131,7 +143,11 @@ def run(stack: LocalStack, screen: Screen) -> None:
     screen.say("Connect from another terminal, or from a browser's console:")
     screen.add(f"wscat -c '{url}'", f"websocat '{url}'", f"new WebSocket('{url}')")
     screen.say("The command line, from another terminal:")
-    screen.add(*(f"export {name}={value}" for name, value in stack.environment.items()), "make cli ARGS=ls")
+    screen.add(
+        *(f"export {name}={value}" for name, value in stack.environment.items()),
+        "make cli ARGS=ls",
+        f"make cli ARGS='{SEND}'",
+    )
     _add_differences(screen)
     screen.say("Who is connected, until Ctrl-C:")
     os.environ |= stack.environment

@@ -1,6 +1,7 @@
 """A deployed stack as its users see it: where to connect, the table, the functions' log records."""
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +15,9 @@ from infra.gateway import LocalGateway
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
+    from mypy_boto3_sqs import SQSClient
+
+_DELIVERED_WITHIN = 60  # seconds; the function's first start takes a few
 
 type Record = dict[str, Any]
 
@@ -26,7 +30,7 @@ class LocalStackFailure(Exception):
 class LocalStack:
     """The stack while it runs.
 
-    ``invoke`` calls a function (Connect, Disconnect, Sweep, Changes) with an
+    ``invoke`` calls a function (Connect, Disconnect, Sweep, Changes, Send) with an
     event and returns its answer. ``log`` is the file of all functions' log
     records. ``environment`` is what a program needs to reach this stack with
     the AWS SDK.
@@ -39,6 +43,8 @@ class LocalStack:
     invoke: Callable[[str, Record], Record]
     log: Path
     environment: Mapping[str, str]
+    queue: "SQSClient"
+    queue_url: str
 
     def connections(self) -> list[Connection]:
         """Return the connections in the table, the oldest first, without tombstones and expired items."""
@@ -62,6 +68,23 @@ class LocalStack:
         if "missedDisconnects" not in report:
             raise LocalStackFailure(f"The sweep failed: {report}")
         return report
+
+    def send(self, message: Record) -> Record:
+        """Put *message* into the queue, and return the record of its delivery.
+
+        Raises:
+            LocalStackFailure: it was not delivered in time.
+        """
+        self.queue.send_message(QueueUrl=self.queue_url, MessageBody=json.dumps(message))
+        deadline = time.monotonic() + _DELIVERED_WITHIN
+        while time.monotonic() < deadline:
+            for record in self.records("delivery.finished"):
+                if record["messageId"] == message["id"]:
+                    return record
+            time.sleep(0.05)
+        raise LocalStackFailure(
+            f"The message was not delivered; refusals: {self.records('delivery.refused')}"
+        )
 
     def records(self, event: str) -> list[Record]:
         """Return the functions' log records with that *event* name, in order."""

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from app.domain.delivery import Message, MessageId
 from app.domain.model import (
     AccountId,
     ClientId,
@@ -64,6 +65,17 @@ def a_connection(**changes: Any) -> Connection:
         "attributes": {"appVersion": "2.7"},
     }
     return Connection(**whole | changes)
+
+
+def a_message(**changes: Any) -> Message:
+    whole: dict[str, Any] = {
+        "id": MessageId("m-1"),
+        "time": NOON,
+        "type": "incident.opened",
+        "frame": b'{"id":"m-1","time":"2126-11-21T12:00:00.000Z","type":"incident.opened","data":{}}',
+        "digest": "0123456789abcdef",
+    }
+    return Message(**whole | changes)
 
 
 def a_bare_connection() -> Connection:

@@ -1,8 +1,11 @@
 """Fakes of ports. The contract tests of Clock and Gateway run on them, too."""
 
-from collections.abc import Callable, Mapping
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
+from app.domain.delivery import SendResult
 from app.domain.events import Event
 from app.domain.lifecycle import ProbeResult
 from app.domain.model import Connection
@@ -20,6 +23,18 @@ class FixedClock:
 
     def advance(self, by: timedelta) -> None:
         self._now += by
+
+
+class TickingClock(FixedClock):
+    """Clock that advances by *tick* whenever it is read."""
+
+    def __init__(self, tick: timedelta, now: datetime = NOON) -> None:
+        super().__init__(now)
+        self._tick = tick
+
+    def now(self) -> datetime:
+        self.advance(self._tick)
+        return super().now()
 
 
 class FakeGateway:
@@ -40,11 +55,15 @@ class FakeGateway:
         self.probed: list[str] = []
         self.closed: list[str] = []
 
-    def probe(self, connection: Connection) -> ProbeResult:
-        self.before(connection)
-        result = self._result_of(connection, ProbeResult.ALIVE)
-        self.probed.append(connection.id)
-        return result
+    def probe(self, connections: Iterable[Connection | None]) -> Iterator[tuple[Connection, ProbeResult]]:
+        for connection in connections:
+            if connection is None:
+                time.sleep(0)  # a worker's turn
+                continue
+            self.before(connection)
+            result = self._result_of(connection, ProbeResult.ALIVE)
+            self.probed.append(connection.id)
+            yield connection, result
 
     def close(self, connection: Connection) -> ProbeResult:
         self.before(connection)
@@ -56,6 +75,98 @@ class FakeGateway:
         if result := self.results.get(connection.id):
             return result
         return ProbeResult.GONE if connection.id in self.closed else success
+
+
+class FakeCourier:
+    """Courier on which every connection gets what it is sent.
+
+    ``results`` has other results by connection id, one per attempt; the last one
+    stays. Each takes *takes* by *clock*, which advances while there is nothing to
+    send. ``frames`` has what each connection got, ``attempts`` every attempt.
+    """
+
+    def __init__(
+        self,
+        clock: FixedClock,
+        results: Mapping[str, Sequence[SendResult]] | None = None,
+        *,
+        takes: timedelta = timedelta(milliseconds=10),
+        most: int = 128,
+    ) -> None:
+        self.results = {name: list(those) for name, those in (results or {}).items()}
+        self.attempts: list[str] = []
+        self.frames: dict[str, list[bytes]] = {}
+        self.most_under_way = 0
+        self._clock = clock
+        self._takes = takes
+        self._most = most
+
+    def deliver(
+        self, frame: bytes, connections: Iterable[Connection | None]
+    ) -> Iterator[tuple[Connection, SendResult]]:
+        source = iter(connections)
+        under_way: deque[tuple[datetime, Connection, SendResult]] = deque()
+        more = True
+        while more or under_way:
+            while more and len(under_way) < self._most:
+                try:
+                    connection = next(source)
+                except StopIteration:
+                    more = False
+                    break
+                if connection is None:
+                    break
+                under_way.append((self._clock.now() + self._takes, connection, self._send(connection, frame)))
+                self.most_under_way = max(self.most_under_way, len(under_way))
+            self._clock.advance(timedelta(milliseconds=1))
+            time.sleep(0)  # a worker's turn
+            while under_way and under_way[0][0] <= self._clock.now():
+                _, connection, result = under_way.popleft()
+                yield connection, result
+
+    def _send(self, connection: Connection, frame: bytes) -> SendResult:
+        self.attempts.append(connection.id)
+        results = self.results.get(connection.id, [SendResult.DELIVERED])
+        result = results.pop(0) if len(results) > 1 else results[0]
+        if result is SendResult.DELIVERED:
+            self.frames.setdefault(connection.id, []).append(frame)
+        return result
+
+
+class FakeQueue:
+    """MessageQueue that keeps what is put into it."""
+
+    def __init__(self) -> None:
+        self.messages: list[tuple[str, datetime | None]] = []
+
+    def put(self, body: str, *, sent_at: datetime | None = None) -> None:
+        self.messages.append((body, sent_at))
+
+
+class DonePending[T]:
+    """Pending of a task that was run."""
+
+    def __init__(self, task: Callable[[], T]) -> None:
+        self._error: Exception | None = None
+        try:
+            self._value = task()
+        except Exception as error:  # noqa: BLE001 - raised by result()
+            self._error = error
+
+    def done(self) -> bool:
+        return True
+
+    def result(self) -> T:
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+
+class InlineWorkers:
+    """WorkerPool that runs each task at once, in the caller's thread."""
+
+    def start[T](self, task: Callable[[], T]) -> DonePending[T]:
+        return DonePending(task)
 
 
 class RecordingPublisher:

@@ -14,6 +14,7 @@ ITS_PATH = "CONTRACT_PATH"
 _TITLES = {
     "test_connection_store.py": "ConnectionStore: add, remove, tombstone",
     "test_connection_table.py": "ConnectionTable: get, scan, page, delete_exact",
+    "test_recipients.py": "Recipients of a message",
     "test_orders.py": "Every order of the events of two connections with one id",
     "test_interleavings.py": "Random interleavings of clients, functions and sweeps",
     "test_processes.py": "Several processes that write at the same time",

@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 import pytest
 
 from app.adapters.memory import MemoryPresenceStore
-from app.adapters.threads import SteadyRate, ThreadWorkers
 from app.domain.model import Connection, ConnectionId, Entry, Removed, Tombstone
 from app.domain.operations import EvictConnection
 from app.domain.ports import Gateway
@@ -17,7 +16,7 @@ from app.domain.sweep import Report, SweepConnections
 from app.domain.tracking import Change, TrackPresence
 from tests import stores
 from tests.builders import NEVER
-from tests.fakes import FixedClock, RecordingPublisher
+from tests.fakes import FixedClock, InlineWorkers, RecordingPublisher
 from tests.stores import Storage, a_storage
 
 GRACE = timedelta(seconds=30)
@@ -89,7 +88,7 @@ class Operations:
     clock: FixedClock
 
     def __post_init__(self) -> None:
-        workers = ThreadWorkers(1)
+        workers = InlineWorkers()
         self._track = TrackPresence(
             self.table,
             MemoryPresenceStore(),
@@ -98,9 +97,7 @@ class Operations:
             self.clock,
             workers,
         )
-        self._sweep = SweepConnections(
-            self.table, self.gateway, self.clock, SteadyRate(10**9), workers, GRACE
-        )
+        self._sweep = SweepConnections(self.table, self.gateway, self.clock, workers, GRACE, rate=10**9)
 
     def track(self, most: int) -> None:
         """Have the stream's function process the oldest changes, *most* of them at most."""

@@ -1,13 +1,22 @@
-"""Connections and presence in this process's memory, for tests and for trying things out."""
+"""Connections, presence and deliveries in this process's memory, for tests and for trying things out."""
 
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from itertools import count
 from threading import Lock
 from zlib import crc32
 
-from app.domain.errors import AlreadyClosed, InvalidSelection
+from app.domain.delivery import Delivery, Message, MessageId, Progress
+from app.domain.errors import (
+    AlreadyClosed,
+    AlreadyDelivered,
+    DeliveryClaimed,
+    InvalidMessage,
+    InvalidSelection,
+)
 from app.domain.lifecycle import ConnectionRef
 from app.domain.model import Connection, ConnectionId, Entry, Removed, Tombstone, is_older
+from app.domain.ports import Clock
 from app.domain.presence import Client, Presence
 from app.domain.selection import Page, Selection
 
@@ -100,6 +109,51 @@ class MemoryPresenceStore:
     def has_left(self, ref: ConnectionRef) -> bool:
         latest = self._left.get(ref.connection_id)
         return latest is not None and ref.began_at <= latest
+
+
+class MemoryDeliveries:
+    """Deliveries in a dictionary. Thread-safe."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._deliveries: dict[MessageId, Delivery] = {}
+        self._claimed_until: dict[MessageId, datetime] = {}
+        self._claims = count()
+        self._lock = Lock()
+
+    def claim(self, message: Message, audience: str, *, until: datetime) -> Delivery:
+        now = self._clock.now()
+        with self._lock:
+            known = self._deliveries.get(message.id) or Delivery(message.id, audience, message.digest, now)
+            if known.digest != message.digest:
+                raise InvalidMessage(f"The id {message.id} has been used for another message.")
+            if known.finished_at is not None:
+                raise AlreadyDelivered
+            if self._claimed_until.get(message.id, now) > now:
+                raise DeliveryClaimed
+            self._claimed_until[message.id] = until
+            claimed = known._replace(claim=str(next(self._claims)))
+            self._deliveries[message.id] = claimed
+            return claimed
+
+    def record(self, delivery: Delivery, progress: Progress) -> None:
+        with self._lock:
+            self._write(delivery._replace(progress=progress))
+
+    def release(self, delivery: Delivery, progress: Progress, finished_at: datetime | None) -> Delivery:
+        released = delivery._replace(progress=progress, finished_at=finished_at)
+        with self._lock:
+            self._write(released)
+            del self._claimed_until[delivery.message_id]
+        return released
+
+    def get(self, message_id: MessageId) -> Delivery | None:
+        return self._deliveries.get(message_id)
+
+    def _write(self, delivery: Delivery) -> None:
+        if self._deliveries[delivery.message_id].claim != delivery.claim:
+            raise DeliveryClaimed
+        self._deliveries[delivery.message_id] = delivery
 
 
 def _identity(entry: Entry) -> tuple[type[Entry], datetime | None, datetime]:

@@ -11,7 +11,7 @@ import typer
 
 from app.cli import screen
 from app.cli.session import Session, about_credentials
-from app.containers.operations import Operations
+from app.containers.sending import Sending
 from app.domain.errors import InvalidHandshake, InvalidSelection, StorageUnavailable
 from app.domain.lifecycle import ProbeResult
 from app.domain.model import Connection, ConnectionId, account_id, client_id, connection_id, region_name
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import io
 
 cli = typer.Typer(
-    help="Who is connected: list, show, close, sweep, watch.\n\n"
+    help="Who is connected: list, show, close, sweep, watch; and send to them.\n\n"
     "The table is CONNECTIONS_TABLE, unless --table names another. Credentials and region are found as the "
     "SDK finds them: AWS_PROFILE, AWS_REGION, ... DynamoDB and the gateway are AWS's own, unless "
     "AWS_ENDPOINT_URL_DYNAMODB and AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI, or AWS_ENDPOINT_URL for both, "
@@ -57,8 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     cli(arguments, obj=Session(build=_container), prog_name=_STARTED_BY)
 
 
-def _container(settings: Settings) -> Operations:
-    return Operations(settings=settings)
+def _container(settings: Settings) -> Sending:
+    return Sending(settings=settings)
 
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="A connectionId; after -- if it begins with a hyphen.")]

@@ -1,12 +1,13 @@
 """The output: tables for people, JSON for programs; what clients sent is escaped."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -72,6 +73,15 @@ def waiting(sentence: str) -> AbstractContextManager[object]:
     return Console(stderr=True, markup=False, emoji=False).status(sentence)
 
 
+@contextmanager
+def progress(sentence: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield a function that shows how many of how many are done, if the error output is a terminal."""
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=Console(stderr=True, markup=False, emoji=False), transient=True) as bar:
+        task = bar.add_task(sentence, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total or None)
+
+
 def listed(connections: Sequence[Connection], now: datetime, console: Console) -> Table:
     """Return a table of *connections*, one line each; in a narrow terminal the widest column is cut."""
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
@@ -100,7 +110,7 @@ def shown(connection: Connection, now: datetime) -> Table:
     }
     facts |= _further(connection)
     facts |= {f"attributes.{name}": text for name, text in connection.attributes.items()}
-    return _named(facts)
+    return named(facts)
 
 
 def summed(reports: Sequence[Report]) -> Table:
@@ -114,10 +124,11 @@ def summed(reports: Sequence[Report]) -> Table:
     for outcome in Outcome:
         sums[_LABELS.get(outcome, outcome.value)] = sum(report.outcomes[outcome] for report in reports)
     segments = {"segments": f"{len(reports)} of {reports[0].of}"}
-    return _named(segments | {name: str(number) for name, number in sums.items()})
+    return named(segments | {name: str(number) for name, number in sums.items()})
 
 
-def _named(facts: dict[str, str]) -> Table:
+def named(facts: Mapping[str, str]) -> Table:
+    """Return a table of *facts*: a name and a value on each line."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
     table.add_column(no_wrap=True, style="bold")
     table.add_column()

@@ -35,9 +35,10 @@ from botocore.exceptions import (
 
 from app.cli.screen import plain
 from app.cli.sdk_settings import check_sdk_settings
-from app.domain.errors import InvalidSelection, StorageUnavailable
+from app.domain.errors import InvalidMessage, InvalidSelection, QueueUnavailable, StorageUnavailable
 from app.domain.operations import EvictConnection, GetConnection, ListConnections
-from app.domain.ports import Clock
+from app.domain.ports import Clock, Deliveries, MessageQueue, MessageReader
+from app.domain.sending import DeliverMessage
 from app.domain.sweep import SweepConnections
 from app.settings import InvalidSetting, Settings, required
 
@@ -93,6 +94,10 @@ class UseCases(Protocol):
     def get_connection(self) -> GetConnection: ...
     def evict_connection(self) -> EvictConnection: ...
     def sweep_connections(self) -> SweepConnections: ...
+    def deliver_message(self) -> DeliverMessage: ...
+    def deliveries(self) -> Deliveries: ...
+    def queue(self) -> MessageQueue: ...
+    def read_message(self) -> MessageReader: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +122,15 @@ class Session:
             if settings.storage != "memory":
                 check_sdk_settings()
             yield self.build(settings), settings
-        except (BotoCoreError, ClientError, InvalidSelection, InvalidSetting, StorageUnavailable) as error:
+        except (
+            BotoCoreError,
+            ClientError,
+            InvalidMessage,
+            InvalidSelection,
+            InvalidSetting,
+            QueueUnavailable,
+            StorageUnavailable,
+        ) as error:
             sentence = _sentence(error, table)
             if sentence is None:
                 raise
@@ -152,6 +165,11 @@ def _sentence(error: Exception, table: str) -> str | None:
     match error:
         case StorageUnavailable(reason=reason):
             return _unavailable(reason, table)
+        case QueueUnavailable(reason=reason):
+            return about_credentials(reason) or (
+                f"The queue did not take the message ({reason}): look at MESSAGE_QUEUE, AWS_REGION and "
+                "AWS_PROFILE."
+            )
         case ClientError():
             return _refused(
                 error.response["Error"]["Code"], error.response["Error"].get("Message", ""), table

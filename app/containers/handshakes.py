@@ -51,7 +51,12 @@ class Handshakes(containers.DeclarativeContainer):
     )
     store: providers.Provider[ports.ConnectionStore] = providers.Selector(
         settings.provided.storage,
-        dynamodb=providers.Singleton(DynamoDBConnectionStore, transport, table_name),
+        dynamodb=providers.Singleton(
+            DynamoDBConnectionStore,
+            transport,
+            table_name,
+            index_unscoped=settings.provided.includes_unscoped,
+        ),
         memory=providers.Singleton(Imported("app.adapters.memory:MemoryConnectionTable")),
         imported=providers.Singleton(
             storage, settings.provided.store, environ, ports.ConnectionStore, "$connect and $disconnect"

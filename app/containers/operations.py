@@ -1,6 +1,7 @@
-"""The container of the sweep, the stream's function and the command line."""
+"""The container of the sweep and the stream's function."""
 
 import os
+from typing import Any, ClassVar
 
 from dependency_injector import containers, providers
 
@@ -9,9 +10,10 @@ from app.adapters.dynamodb.items import entry_from
 from app.adapters.dynamodb.presence import DynamoDBPresenceStore
 from app.adapters.dynamodb.sdk import SdkTransport, dynamodb_client
 from app.adapters.dynamodb.table import DynamoDBConnectionTable
+from app.adapters.dynamodb.transport import Transport
 from app.adapters.gateway import ManagementApiGateway
 from app.adapters.memory import MemoryConnectionTable, MemoryPresenceStore
-from app.adapters.threads import SteadyRate, ThreadWorkers
+from app.adapters.threads import ThreadWorkers
 from app.containers.imports import no_stream, storage
 from app.domain import ports
 from app.domain.operations import EvictConnection, GetConnection, ListConnections
@@ -34,16 +36,15 @@ class Operations(containers.DeclarativeContainer):
     timeouts = settings.provided.store_timeouts
     table_name = providers.Callable(required, settings.provided.table, "CONNECTIONS_TABLE")
     presence_table = providers.Callable(required, settings.provided.presence_table, "PRESENCE_TABLE")
-    client = providers.Singleton(
-        dynamodb_client,
-        region=providers.Callable(required, settings.provided.region, "AWS_REGION"),
-        endpoint=settings.provided.dynamodb_endpoint,
-        connect_timeout=timeouts.connect,
-        read_timeout=timeouts.read,
-        attempts=timeouts.attempts,
-        connections=sweep.concurrency,
-    )
-    transport = providers.Singleton(SdkTransport, client)
+    connecting: ClassVar[dict[str, Any]] = {
+        "region": providers.Callable(required, settings.provided.region, "AWS_REGION"),
+        "endpoint": settings.provided.dynamodb_endpoint,
+        "connect_timeout": timeouts.connect,
+        "read_timeout": timeouts.read,
+        "attempts": timeouts.attempts,
+    }
+    client = providers.Singleton(dynamodb_client, **connecting, connections=sweep.concurrency)
+    transport: providers.Provider[Transport] = providers.Singleton(SdkTransport, client)
     table: providers.Provider[ports.ConnectionTable] = providers.Selector(
         settings.provided.storage,
         dynamodb=providers.Singleton(DynamoDBConnectionTable, table=table_name, transport=transport),
@@ -65,14 +66,13 @@ class Operations(containers.DeclarativeContainer):
         connections=sweep.concurrency,
     )
     workers: providers.Provider[ports.WorkerPool] = providers.Singleton(ThreadWorkers, sweep.concurrency)
-    rate: providers.Provider[ports.RateLimiter] = providers.Singleton(SteadyRate, sweep.rate)
     read_image: providers.Provider[ports.ImageReader] = providers.Object(entry_from)
 
     list_connections = providers.Singleton(ListConnections, table, clock)
     get_connection = providers.Singleton(GetConnection, table, clock)
     evict_connection = providers.Singleton(EvictConnection, table, gateway, clock, sweep.grace)
     sweep_connections = providers.Singleton(
-        SweepConnections, table, gateway, clock, rate, workers, sweep.grace
+        SweepConnections, table, gateway, clock, workers, sweep.grace, sweep.rate
     )
     replaces = settings.provided.replaces_duplicates
     track_presence = providers.Singleton(

@@ -4,6 +4,10 @@ SwitchboardError
 ├── InvalidHandshake      the client or the gateway sent a value that breaks its rule
 ├── AlreadyClosed         the connection closed before it was recorded
 ├── InvalidSelection      a selection or a page token that can't be used
+├── InvalidMessage        a message that can't be sent
+├── AlreadyDelivered      the message was delivered before
+├── DeliveryClaimed       another invocation delivers the message now
+├── QueueUnavailable      the queue did not take a message
 └── StorageUnavailable    the store did not confirm a request
 """
 
@@ -33,6 +37,26 @@ class AlreadyClosed(SwitchboardError):
 
 class InvalidSelection(SwitchboardError):
     """A selection or a page token that can't be used; the text says why."""
+
+
+class InvalidMessage(SwitchboardError):
+    """A message that can't be sent, today or ever; the text says why."""
+
+
+class AlreadyDelivered(SwitchboardError):
+    """A message of this id was delivered before, or as far as it could be."""
+
+
+class DeliveryClaimed(SwitchboardError):
+    """Another invocation delivers the message now, or has taken it over."""
+
+
+class QueueUnavailable(SwitchboardError):
+    """The queue did not take a message; ``reason`` is the technology's own short error name."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class StorageUnavailable(SwitchboardError):

@@ -9,6 +9,7 @@ if TYPE_CHECKING:  # not needed by the handshakes
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Any
 
+    from app.domain.delivery import Audience, Delivery, Message, MessageId, Progress, SendResult
     from app.domain.events import Event
     from app.domain.lifecycle import ConnectionRef, ProbeResult
     from app.domain.model import Entry
@@ -127,33 +128,130 @@ class ConnectionTable(Protocol):
         """
 
 
+class RecipientPages(Protocol):
+    """The connections to which a message may go; a ConnectionTable has them, too."""
+
+    def page(self, selection: "Selection", after: str | None = None) -> "Page":
+        """Return a page like ``ConnectionTable.page``.
+
+        ``source_ip``, ``user_agent``, ``principal_id`` and ``attributes`` may be
+        left out of its connections.
+
+        Raises:
+            InvalidSelection: *after* is not the token of a page of this selection.
+            StorageUnavailable: the store did not answer in time.
+        """
+
+
 class Gateway(Protocol):
     """The API that holds the clients' connections. Thread-safe. Every adapter passes tests/contract."""
 
-    def probe(self, connection: Connection) -> "ProbeResult":
-        """Return whether *connection* is alive. Never raises for an answer or the lack of one."""
+    def probe(self, connections: "Iterable[Connection | None]") -> "Iterator[tuple[Connection, ProbeResult]]":
+        """Ask about many connections at once, and yield each with the result as they come.
+
+        The next connection is asked for when there is room for one. ``None`` stands
+        for 'none now', and is asked again within milliseconds. Never raises for an
+        answer or the lack of one.
+        """
 
     def close(self, connection: Connection) -> "ProbeResult":
         """Close *connection* and return ``CLOSED``, or why it is not. Never raises, like ``probe``."""
 
 
-class RateLimiter(Protocol):
-    """A limit on calls per second. Thread-safe."""
+class Courier(Protocol):
+    """The API that sends to clients. Thread-safe. Every adapter passes tests/contract."""
 
-    def wait(self) -> None:
-        """Return when the next call may be made."""
+    def deliver(
+        self, frame: bytes, connections: "Iterable[Connection | None]"
+    ) -> "Iterator[tuple[Connection, SendResult]]":
+        """Send *frame* to many connections at once, and yield each with the result as they come.
+
+        Each is sent once, and may come again. The connections are asked for as by
+        ``Gateway.probe``. Never raises for an answer or the lack of one.
+        """
+
+
+class Deliveries(Protocol):
+    """What became of each message. Every adapter passes tests/contract.
+
+    A delivery is kept for at least ``KEPT_FOR`` after its last change.
+    """
+
+    def claim(self, message: "Message", audience: str, *, until: datetime) -> "Delivery":
+        """Begin the delivery of *message*, or go on with what another invocation has left of it.
+
+        Nobody else can claim it before *until*, unless it is saved.
+
+        Raises:
+            AlreadyDelivered: it is finished.
+            DeliveryClaimed: another invocation has claimed it.
+            InvalidMessage: its id has been used for another message.
+            StorageUnavailable: the store did not confirm in time.
+        """
+
+    def record(self, delivery: "Delivery", progress: "Progress") -> None:
+        """Record how far it has come; the claim stays.
+
+        Raises:
+            DeliveryClaimed: another invocation has claimed it since.
+            StorageUnavailable: the store did not confirm in time.
+        """
+
+    def release(self, delivery: "Delivery", progress: "Progress", finished_at: datetime | None) -> "Delivery":
+        """Record how far it has come, and give up the claim; return that delivery.
+
+        With *finished_at* it is finished, and can't be claimed again.
+
+        Raises:
+            DeliveryClaimed: another invocation has claimed it since.
+            StorageUnavailable: the store did not confirm in time.
+        """
+
+    def get(self, message_id: "MessageId") -> "Delivery | None":
+        """Return the delivery of a message, as it was last recorded; ``None`` if it is unknown.
+
+        Raises:
+            StorageUnavailable: the store did not answer in time.
+        """
+
+
+class MessageReader(Protocol):
+    """The format in which the queue carries a message."""
+
+    def __call__(self, body: str, sent_at: datetime, /) -> "tuple[Message, Audience]":
+        """Return the message in *body*, and its audience; *sent_at* is when it was put into the queue.
+
+        Raises:
+            InvalidMessage: there is none that could be sent.
+        """
+
+
+class MessageQueue(Protocol):
+    """The queue from which messages are delivered."""
+
+    def put(self, body: str, *, sent_at: datetime | None = None) -> None:
+        """Add a message; *sent_at*, if it is known already, is when it was first sent.
+
+        Raises:
+            QueueUnavailable: the queue did not take it in time.
+        """
+
+
+class Pending[T](Protocol):
+    """A task's result, which may still be to come."""
+
+    def done(self) -> bool:
+        """Return whether ``result`` returns at once."""
+
+    def result(self) -> T:
+        """Return the task's result once it is done, or raise its exception."""
 
 
 class WorkerPool(Protocol):
     """A bounded worker pool."""
 
-    def run[T](self, tasks: "Iterable[Callable[[], T]]") -> "Iterator[T]":
-        """Run *tasks* concurrently and yield their results as they are done, in any order.
-
-        The caller's thread reads *tasks*, and reads the next one only when a
-        worker is free. Once an exception is noticed no task is read; those under
-        way are completed, and the exception is raised.
-        """
+    def start[T](self, task: "Callable[[], T]") -> Pending[T]:
+        """Run *task* as soon as a worker is free, and return its result to come."""
 
 
 class PresenceStore(Protocol):

@@ -1,8 +1,8 @@
 """The sweep: find the connections whose disconnect was missed, and delete their entries."""
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import partial
@@ -16,7 +16,9 @@ from app.domain.lifecycle import (
     is_within_grace,
 )
 from app.domain.model import Connection, Entry, Tombstone
-from app.domain.ports import Clock, ConnectionTable, Gateway, RateLimiter, WorkerPool
+from app.domain.pace import Pace
+from app.domain.ports import Clock, ConnectionTable, Gateway, Pending, WorkerPool
+from app.domain.reading import read_ahead
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -51,7 +53,8 @@ _OUTCOMES = {
     ProbeResult.FORBIDDEN: Outcome.FORBIDDEN,
     ProbeResult.FAILED: Outcome.FAILED,
 }
-type _Task = Callable[[], Outcome]
+_MAX_DELETES = 64  # under way
+_CHUNK = 256  # entries that are read at once, while as many are probed
 
 _OPEN = (Outcome.YOUNG, Outcome.ALIVE, Outcome.THROTTLED, Outcome.FORBIDDEN, Outcome.FAILED)
 _MISSED = (Outcome.REMOVED_BY_AGE, Outcome.GONE)
@@ -95,16 +98,16 @@ class SweepConnections:
 
     An entry older than any connection can be is deleted without a probe. One
     within its *grace* is left alone: the gateway also says gone of a
-    connection whose handshake is pending. All others are probed, within the
-    rate limit, and deleted if the gateway does not have them.
+    connection whose handshake is pending. All others are probed, at most *rate*
+    per second, and deleted if the gateway does not have them.
     """
 
     table: ConnectionTable
     gateway: Gateway
     clock: Clock
-    rate_limiter: RateLimiter
     workers: WorkerPool
     grace: timedelta
+    rate: int
 
     def __call__(self, *, segment: int, of: int, until: datetime, dry_run: bool = False) -> Report:
         """Sweep a *segment*, counted from 0, *of* so many; from *until* on nothing is begun.
@@ -112,94 +115,127 @@ class SweepConnections:
         Probes and deletes under way then are completed. If the store can't be
         read, the report has the fault.
         """
-        progress = _Progress(until, dry_run)
-        for outcome in self.workers.run(self._tasks(segment, of, progress)):
-            progress.outcomes[outcome] += 1
+        run = _Run(self, until, dry_run=dry_run)
+        for connection, result in self.gateway.probe(run.connections(segment, of)):
+            run.settle(connection, result)
+        run.complete()
         return Report(
             segment=segment,
             of=of,
             dry_run=dry_run,
-            finished=progress.finished,
-            fault=progress.fault,
-            probed=progress.probed,
-            outcomes=progress.outcomes,
+            finished=run.finished,
+            fault=run.fault,
+            probed=run.probed,
+            outcomes=run.outcomes,
         )
 
-    def _tasks(self, segment: int, of: int, progress: "_Progress") -> Iterator[_Task]:
-        """Yield what workers have to do; entries that need nothing are counted here."""
-        try:
-            for entry in self.table.scan(segment, of):
-                if progress.has_failed:
-                    return
-                decision = self._decide(entry, progress)
-                if not isinstance(decision, Outcome):
-                    yield partial(_watched, decision, progress)
-                    continue
-                progress.outcomes[decision] += 1
-                if decision is Outcome.LEFT_FOR_NEXT_TIME:
-                    return
-            progress.finished = True
-        except StorageUnavailable as error:
-            progress.fault = error.reason
 
-    def _decide(self, entry: Entry, progress: "_Progress") -> Outcome | _Task:
-        """Return what becomes of *entry*, or the task that finds out."""
-        now = self.clock.now()
-        if now >= progress.until:
-            return Outcome.LEFT_FOR_NEXT_TIME
+class _Run:
+    """A sweep under way."""
+
+    def __init__(self, use_case: SweepConnections, until: datetime, *, dry_run: bool) -> None:
+        self._use_case = use_case
+        self._clock = use_case.clock
+        self._pace = Pace(use_case.rate)
+        self._until = until
+        self._dry_run = dry_run
+        self._deletes: deque[tuple[Outcome, Pending[bool]]] = deque()
+        self.outcomes: Counter[Outcome] = Counter()
+        self.probed = 0
+        self.finished = False
+        self.fault: str | None = None
+
+    def connections(self, segment: int, of: int) -> Iterator[Connection | None]:
+        """Yield the connections to probe, and ``None`` if that is nobody now; settle all other entries."""
+        use_case = self._use_case
+        try:
+            for chunk in read_ahead(_chunks(use_case.table.scan(segment, of)), use_case.workers):
+                for entry in chunk or ():
+                    yield from self._examined(entry)
+                    if self.outcomes[Outcome.LEFT_FOR_NEXT_TIME]:
+                        return
+                yield None  # for the answers of those under way, however many entries need no probe
+            self.finished = True
+        except StorageUnavailable as error:
+            self.fault = error.reason
+
+    def settle(self, connection: Connection, result: ProbeResult) -> None:
+        """Count the result of a probe, and delete the entry of a connection that is gone."""
+        outcome = _OUTCOMES[result]
+        if outcome is Outcome.GONE:
+            self._delete(connection, outcome)
+        else:
+            self.outcomes[outcome] += 1
+
+    def complete(self) -> None:
+        """Count the deletes that are under way, once they are done."""
+        while self._deletes:
+            self._count_delete()
+
+    def _examined(self, entry: Entry) -> Iterator[Connection | None]:
+        """Yield *entry* if it is to be probed, once the pace allows it; else settle it."""
+        while len(self._deletes) >= _MAX_DELETES and not self._deletes[0][1].done():
+            yield None
+        while self._deletes and self._deletes[0][1].done():
+            self._count_delete()
+        now = self._clock.now()
+        if now >= self._until:
+            self.outcomes[Outcome.LEFT_FOR_NEXT_TIME] += 1
+            return
+        outcome = self._without_a_probe(entry, now)
+        if outcome in (Outcome.TOMBSTONE_REMOVED, Outcome.REMOVED_BY_AGE):
+            self._delete(entry, outcome)
+        elif outcome is not None:
+            self.outcomes[outcome] += 1
+        elif isinstance(entry, Connection):
+            while not self._pace.take(now := self._clock.now()):
+                yield None
+            if now >= self._until:
+                self.outcomes[Outcome.LEFT_FOR_NEXT_TIME] += 1
+                return
+            self.probed += 1
+            yield entry
+
+    def _without_a_probe(self, entry: Entry, now: datetime) -> Outcome | None:
+        """Return what becomes of *entry*; ``None`` if that takes a probe."""
         if isinstance(entry, Tombstone):
-            if now <= entry.expires_at:
-                return Outcome.TOMBSTONE_KEPT
-            return partial(self._delete, entry, Outcome.TOMBSTONE_REMOVED, progress)
+            return Outcome.TOMBSTONE_KEPT if now <= entry.expires_at else Outcome.TOMBSTONE_REMOVED
         age = age_of(entry, now)
         if age is not None and age > MAX_CONNECTION_DURATION + CLOCK_SKEW:
-            return partial(self._delete, entry, Outcome.REMOVED_BY_AGE, progress)
-        return (
-            Outcome.YOUNG if is_within_grace(entry, now, self.grace) else self._probe_in_time(entry, progress)
-        )
+            return Outcome.REMOVED_BY_AGE
+        return Outcome.YOUNG if is_within_grace(entry, now, self._use_case.grace) else None
 
-    def _probe_in_time(self, connection: Connection, progress: "_Progress") -> Outcome | _Task:
-        self.rate_limiter.wait()
-        if self.clock.now() >= progress.until:
-            return Outcome.LEFT_FOR_NEXT_TIME
-        progress.probed += 1
-        return partial(self._probe, connection, progress)
+    def _delete(self, entry: Entry, outcome: Outcome) -> None:
+        if self._dry_run:
+            self.outcomes[outcome] += 1
+            return
+        use_case = self._use_case
+        deleted = use_case.workers.start(partial(use_case.table.delete_exact, entry))
+        self._deletes.append((outcome, deleted))
 
-    def _probe(self, connection: Connection, progress: "_Progress") -> Outcome:
-        outcome = _OUTCOMES[self.gateway.probe(connection)]
-        return self._delete(connection, outcome, progress) if outcome is Outcome.GONE else outcome
-
-    def _delete(self, entry: Entry, outcome: Outcome, progress: "_Progress") -> Outcome:
-        if progress.dry_run:
-            return outcome
+    def _count_delete(self) -> None:
+        outcome, deleted = self._deletes.popleft()
         try:
-            return outcome if self.table.delete_exact(entry) else Outcome.CHANGED_MEANWHILE
+            self.outcomes[outcome if deleted.result() else Outcome.CHANGED_MEANWHILE] += 1
         except StorageUnavailable:
-            return Outcome.NOT_REMOVED
+            self.outcomes[Outcome.NOT_REMOVED] += 1
+
+
+def _chunks(entries: Iterator[Entry]) -> Iterator[list[Entry]]:
+    """Yield *entries* in lists; those before an error, too."""
+    chunk: list[Entry] = []
+    try:
+        for entry in entries:
+            chunk.append(entry)
+            if len(chunk) == _CHUNK:
+                yield chunk
+                chunk = []
+    except StorageUnavailable:
+        yield chunk
+        raise
+    yield chunk
 
 
 def segment_at(moment: datetime, every: timedelta, of: int) -> int:
     """Return the segment whose turn it is at *moment*: one per *every*, in rotation."""
     return (moment - _EPOCH) // every % of
-
-
-@dataclass(slots=True)
-class _Progress:
-    """A sweep under way."""
-
-    until: datetime
-    dry_run: bool
-    outcomes: Counter[Outcome] = field(default_factory=Counter)
-    probed: int = 0
-    finished: bool = False
-    fault: str | None = None
-    has_failed: bool = False
-
-
-def _watched(task: _Task, progress: _Progress) -> Outcome:
-    """Run *task* in a worker. A bug ends the scan, whose next task may be far away."""
-    try:
-        return task()
-    except BaseException:
-        progress.has_failed = True
-        raise

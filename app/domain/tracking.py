@@ -137,8 +137,9 @@ class TrackPresence:
         connections that open at once, the later one's presence has both.
         """
         older = sorted(refs, key=_by_age)[:-1]
-        for _ in self.workers.run(partial(self._replace, client, ref, until) for ref in older):
-            pass
+        replacing = [self.workers.start(partial(self._replace, client, ref, until)) for ref in older]
+        for replaced in replacing:
+            replaced.result()
 
     def _replace(self, client: Client, ref: ConnectionRef, until: datetime) -> None:
         connection = self.table.get(ref.connection_id)

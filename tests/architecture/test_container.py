@@ -15,6 +15,7 @@ from dependency_injector.containers import DeclarativeContainer
 from mypy import api as mypy
 
 from app.adapters.clock import SystemClock
+from app.adapters.dynamodb.deliveries import DynamoDBDeliveries
 from app.adapters.dynamodb.direct.transport import DirectTransport
 from app.adapters.dynamodb.presence import DynamoDBPresenceStore
 from app.adapters.dynamodb.sdk import SdkTransport
@@ -24,6 +25,7 @@ from app.adapters.ip import PeerFirstIpResolver, TrustedProxyIpResolver
 from app.adapters.memory import MemoryConnectionTable, MemoryPresenceStore
 from app.containers.handshakes import Handshakes
 from app.containers.operations import Operations
+from app.containers.sending import Sending
 from app.settings import InvalidSetting, Settings
 from tests.builders import Invocation, a_connect_event, a_disconnect_event, a_handshake, an_event
 from tests.fakes import FixedClock, RecordingPublisher
@@ -33,6 +35,8 @@ ENVIRON = {
     "CONNECTIONS_TABLE": "Connections",
     "AWS_REGION": "ap-northeast-2",
     "PRESENCE_TABLE": "Presence",
+    "DELIVERIES_TABLE": "Deliveries",
+    "MESSAGE_QUEUE": "switchboard-messages",
     "AWS_ENDPOINT_URL_DYNAMODB": "http://127.0.0.1:9",  # no server listens there
 }
 
@@ -45,7 +49,13 @@ def operations(**environ: str) -> Operations:
     return Operations(settings=Settings.from_environ(ENVIRON | environ), publisher=RecordingPublisher())
 
 
-@pytest.mark.parametrize("container", [handshakes(), operations()], ids=["handshakes", "operations"])
+def sending(**environ: str) -> Sending:
+    return Sending(settings=Settings.from_environ(ENVIRON | environ), publisher=RecordingPublisher())
+
+
+@pytest.mark.parametrize(
+    "container", [handshakes(), operations(), sending()], ids=["handshakes", "operations", "sending"]
+)
 def test_every_provider_resolves_to_a_singleton(container: DeclarativeContainer) -> None:
     for name, provider in container.providers.items():
         assert provider() is not None, name
@@ -141,7 +151,43 @@ def test_the_settings_reach_the_operations() -> None:
     assert container.evict_connection().grace == timedelta(seconds=45)
     assert container.track_presence().evict is container.evict_connection()
     assert container.track_presence().replaces_duplicates
-    assert vars(container.workers())["_size"] == 7
+    assert vars(vars(container.workers())["_pool"])["_max_workers"] == 7
+
+
+def test_the_settings_reach_sending() -> None:
+    container = sending(SEND_RATE="7", UNSCOPED="include", ACCOUNT_INDEX="false", SWEEP_GRACE_SECONDS="45")
+    deliver = container.deliver_message()
+
+    assert deliver.pace.most == 7
+    assert deliver.unscoped
+    assert deliver.grace == timedelta(seconds=45)
+    assert deliver.table is container.table()
+    recipients = vars(deliver.recipients)
+    assert (recipients["_page_size"], recipients["_index_unscoped"], recipients["_account_index"]) == (
+        None,
+        True,
+        False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("store", "transport"), [("dynamodb", DirectTransport), ("dynamodb-boto3", SdkTransport)]
+)
+def test_recipients_are_read_through_the_chosen_transport(store: str, transport: type) -> None:
+    assert isinstance(vars(sending(STORE=store).recipients())["_transport"], transport)
+
+
+def test_an_adapter_from_outside_has_the_recipients_and_dynamodb_the_deliveries() -> None:
+    container = sending(STORE="app.adapters.memory:MemoryConnectionTable", CONNECTIONS_TABLE="")
+    container.table.override(MemoryConnectionTable())
+
+    assert container.recipients() is container.table()
+    assert isinstance(container.deliveries(), DynamoDBDeliveries)
+
+
+def test_the_handshakes_put_connections_without_an_account_into_the_index_if_they_are_to_be_found() -> None:
+    assert vars(handshakes(UNSCOPED="include").store())["_index_unscoped"] is True
+    assert vars(handshakes().store())["_index_unscoped"] is False
 
 
 def test_a_provider_is_overridden_by_keyword() -> None:
@@ -196,7 +242,7 @@ def fresh_entrypoints(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Import the entrypoints again, and restore the process-wide settings that they change."""
     for name in ("_srcfile", "logThreads", "logProcesses", "logMultiprocessing", "logAsyncioTasks"):
         monkeypatch.setattr(logging, name, getattr(logging, name))
-    modules = [f"app.entrypoints.{name}" for name in ("aws_lambda", "aws_sweep", "aws_stream")]
+    modules = [f"app.entrypoints.{name}" for name in ("aws_lambda", "aws_sweep", "aws_stream", "aws_send")]
     unload(*modules)
     yield
     unload(*modules)
@@ -220,22 +266,26 @@ def test_the_handshake_functions_work_once_they_are_imported(
 
 
 @pytest.mark.usefixtures("fresh_entrypoints")
-def test_the_sweep_and_stream_functions_work_once_they_are_imported(
+def test_the_other_functions_work_once_they_are_imported(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("STORE", "memory")
     monkeypatch.setenv("AWS_REGION", "ap-northeast-2")
+    monkeypatch.setenv("MESSAGE_QUEUE", "switchboard-messages")
 
     sweep = importlib.import_module("app.entrypoints.aws_sweep").handler
     stream = importlib.import_module("app.entrypoints.aws_stream").handler
+    send = importlib.import_module("app.entrypoints.aws_send").handler
 
     with caplog.at_level(logging.INFO):
         assert sweep({}, Invocation(timedelta(seconds=30)))["scanned"] == 0
         assert stream(an_event("stream_insert"), Invocation()) == {"batchItemFailures": []}
-    assert [vars(record)["event"] for record in caplog.records] == ["sweep.finished", "presence.joined"]
+        assert send(an_event("sqs_message"), Invocation()) == {"batchItemFailures": []}
+    events = [vars(record)["event"] for record in caplog.records]
+    assert events == ["sweep.finished", "presence.joined", "delivery.finished"]
 
 
-@pytest.mark.parametrize("name", ["aws_lambda", "aws_sweep", "aws_stream"])
+@pytest.mark.parametrize("name", ["aws_lambda", "aws_sweep", "aws_stream", "aws_send"])
 @pytest.mark.usefixtures("fresh_entrypoints")
 def test_an_invalid_setting_fails_the_import(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TTL_HOURS", "for ever")

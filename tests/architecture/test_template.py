@@ -13,22 +13,25 @@ from typing import Any
 
 import pytest
 
+from app.domain import delivery
+from app.domain.delivery import KEPT_FOR
 from app.domain.lifecycle import MAX_CONNECTION_DURATION
 from app.domain.model import Network
 from app.domain.sweep import Outcome
-from app.entrypoints import routes, stream, sweep
+from app.entrypoints import routes, send, stream, sweep
 from app.settings import LONGEST_STORE_CALL, InvalidSetting, Settings, SweepSettings
 from tests.template import PATH, source, transformed
 
 API_GATEWAY_TIMEOUT = timedelta(seconds=29)
 
 CONNECT, DISCONNECT = "ConnectFunction", "DisconnectFunction"
-SWEEP, CHANGES = "SweepFunction", "ChangesFunction"
+SWEEP, CHANGES, SEND = "SweepFunction", "ChangesFunction", "SendFunction"
 FUNCTIONS = {  # each with its command, its role and its log
     CONNECT: ("aws_lambda.connect", "ConnectRole", "ConnectLogGroup"),
     DISCONNECT: ("aws_lambda.disconnect", "DisconnectRole", "DisconnectLogGroup"),
     SWEEP: ("aws_sweep.handler", "SweepRole", "SweepLogGroup"),
     CHANGES: ("aws_stream.handler", "ChangesRole", "ChangesLogGroup"),
+    SEND: ("aws_send.handler", "SendRole", "SendLogGroup"),
 }
 each_function = pytest.mark.parametrize("function", FUNCTIONS)
 each_route_function = pytest.mark.parametrize("function", [CONNECT, DISCONNECT])
@@ -36,6 +39,10 @@ each_route_function = pytest.mark.parametrize("function", [CONNECT, DISCONNECT])
 CONNECTIONS = {"Fn::GetAtt": ["ConnectionsTable", "Arn"]}
 STREAM = {"Fn::GetAtt": ["ConnectionsTable", "StreamArn"]}
 PRESENCE = {"Fn::GetAtt": ["PresenceTable", "Arn"]}
+DELIVERIES = {"Fn::GetAtt": ["DeliveriesTable", "Arn"]}
+MESSAGES = {"Fn::GetAtt": ["MessageQueue", "Arn"]}
+BY_CLIENT = {"Fn::Sub": "${ConnectionsTable.Arn}/index/byClient"}
+BY_ACCOUNT = {"Fn::Sub": "${ConnectionsTable.Arn}/index/byAccount"}
 
 AWS_METRICS = {
     "AWS/Lambda": {
@@ -46,7 +53,11 @@ AWS_METRICS = {
         "ConcurrentExecutions",
         "IteratorAge",  # of functions that a stream calls
     },
-    "AWS/SQS": {"ApproximateNumberOfMessagesVisible"},
+    "AWS/SQS": {
+        "ApproximateAgeOfOldestMessage",
+        "ApproximateNumberOfMessagesNotVisible",
+        "ApproximateNumberOfMessagesVisible",
+    },
     # AWS's developer guide, 'Monitor WebSocket API execution with CloudWatch metrics'
     "AWS/ApiGateway": {
         "ConnectCount",
@@ -76,7 +87,7 @@ SAFE_LOG_VARIABLES = {
     "status",
 }
 
-# Filters that take a number from the sweep's record: the metric, the field, the pattern.
+# Filters that take a number from the sweep's or a delivery's record: the metric, the field, the pattern.
 _FINISHED = '$.event = "sweep.finished" && $.dryRun IS FALSE'
 _SWEPT = '($.event = "sweep.finished" || $.event = "sweep.unfinished") && $.dryRun IS FALSE'
 FIGURES = {
@@ -102,6 +113,19 @@ FIGURES = {
         "forbidden",
         f"{{ {_SWEPT} && $.forbidden = * }}",
     ),
+    **{
+        f"{metric}Filter": (metric, field, f'{{ $.event = "delivery.finished" && $.{field} = * }}')
+        for metric, field in {
+            "RecipientsSelected": "selected",
+            "RecipientsDelivered": "delivered",
+            "RecipientsGone": "gone",
+            "RecipientsThrottled": "throttled",
+            "RecipientsForbidden": "forbidden",
+            "RecipientsFailed": "failed",
+            "RecipientsUnknown": "unknown",
+            "DeliveryP99": "p99Ms",
+        }.items()
+    },
 }
 
 # A filter's conditions besides the event.
@@ -114,12 +138,12 @@ EXTRA_CONDITIONS = {
 NAMESPACE = {"Fn::Sub": "Switchboard/${AWS::StackName}"}
 
 
-def own_sum(metric: str) -> dict[str, Any]:
-    """Return one of our own metrics, summed over 15 minutes, for an alarm's expression."""
+def own_sum(metric: str, period: int = 900) -> dict[str, Any]:
+    """Return one of our own metrics, summed over *period* seconds, for an alarm's expression."""
     return {
         "MetricStat": {
             "Metric": {"Namespace": NAMESPACE, "MetricName": metric},
-            "Period": 900,
+            "Period": period,
             "Stat": "Sum",
         },
         "ReturnData": False,
@@ -142,21 +166,39 @@ def one_fault(namespace: Any, metric: str, function: str = "") -> dict[str, Any]
     }
 
 
+def one_message(queue: str) -> dict[str, Any]:
+    """Return an alarm that one message in *queue* raises."""
+    return {
+        "Namespace": "AWS/SQS",
+        "MetricName": "ApproximateNumberOfMessagesVisible",
+        "Dimensions": [{"Name": "QueueName", "Value": {"Fn::GetAtt": [queue, "QueueName"]}}],
+        "Statistic": "Maximum",
+        "Period": 300,
+        "EvaluationPeriods": 1,
+        "Threshold": 1,
+        "ComparisonOperator": "GreaterThanOrEqualToThreshold",
+        "TreatMissingData": "notBreaching",
+    }
+
+
 # Every alarm, without its description and its actions.
 ALARMS: dict[str, dict[str, Any]] = {
     "ConnectErrorsAlarm": one_fault("AWS/Lambda", "Errors", CONNECT),
     "DisconnectErrorsAlarm": one_fault("AWS/Lambda", "Errors", DISCONNECT),
     "SweepErrorsAlarm": one_fault("AWS/Lambda", "Errors", SWEEP),
     "ChangesErrorsAlarm": one_fault("AWS/Lambda", "Errors", CHANGES),
+    "SendErrorsAlarm": one_fault("AWS/Lambda", "Errors", SEND),
     "ConnectThrottlesAlarm": one_fault("AWS/Lambda", "Throttles", CONNECT),
     "DisconnectThrottlesAlarm": one_fault("AWS/Lambda", "Throttles", DISCONNECT),
     "SweepThrottlesAlarm": one_fault("AWS/Lambda", "Throttles", SWEEP),
     "ChangesThrottlesAlarm": one_fault("AWS/Lambda", "Throttles", CHANGES),
+    "SendThrottlesAlarm": one_fault("AWS/Lambda", "Throttles", SEND),
     "StoreUnavailableAlarm": one_fault(NAMESPACE, "StoreUnavailable"),
     "BugsAlarm": one_fault(NAMESPACE, "Bugs"),
     "SweepUnfinishedAlarm": one_fault(NAMESPACE, "SweepsUnfinished"),
     "SweepForbiddenAlarm": one_fault(NAMESPACE, "SweepQuestionsForbidden"),
     "ConnectionsExpiredAlarm": one_fault(NAMESPACE, "ConnectionsExpired"),
+    "SendForbiddenAlarm": one_fault(NAMESPACE, "RecipientsForbidden"),
     "SlowHandshakesAlarm": {
         "Namespace": "AWS/ApiGateway",
         "MetricName": "IntegrationLatency",
@@ -210,17 +252,50 @@ ALARMS: dict[str, dict[str, Any]] = {
         "ComparisonOperator": "GreaterThanThreshold",
         "TreatMissingData": "notBreaching",
     },
-    "ChangesLostAlarm": {
+    "ChangesLostAlarm": one_message("FailedChangesQueue"),
+    "DeadMessagesAlarm": one_message("DeadMessagesQueue"),
+    "MessagesLateAlarm": {
         "Namespace": "AWS/SQS",
-        "MetricName": "ApproximateNumberOfMessagesVisible",
-        "Dimensions": [
-            {"Name": "QueueName", "Value": {"Fn::GetAtt": ["FailedChangesQueue", "QueueName"]}},
-        ],
+        "MetricName": "ApproximateAgeOfOldestMessage",
+        "Dimensions": [{"Name": "QueueName", "Value": {"Fn::GetAtt": ["MessageQueue", "QueueName"]}}],
         "Statistic": "Maximum",
-        "Period": 300,
+        "Period": 60,
+        "EvaluationPeriods": 2,
+        "Threshold": 60,
+        "ComparisonOperator": "GreaterThanThreshold",
+        "TreatMissingData": "notBreaching",
+    },
+    "SendFailedAlarm": {
+        "Metrics": [
+            {"Id": "failed", **own_sum("RecipientsFailed", 300)},
+            {"Id": "unknown", **own_sum("RecipientsUnknown", 300)},
+            {"Id": "selected", **own_sum("RecipientsSelected", 300)},
+            {
+                "Id": "share",
+                "Label": "recipients failed or unknown, %",
+                "Expression": "IF(selected > 0, 100 * (failed + unknown) / selected, 0)",
+                "ReturnData": True,
+            },
+        ],
         "EvaluationPeriods": 1,
-        "Threshold": 1,
-        "ComparisonOperator": "GreaterThanOrEqualToThreshold",
+        "Threshold": 5,
+        "ComparisonOperator": "GreaterThanThreshold",
+        "TreatMissingData": "notBreaching",
+    },
+    "SendThrottledAlarm": {
+        "Metrics": [
+            {"Id": "throttled", **own_sum("RecipientsThrottled", 300)},
+            {"Id": "selected", **own_sum("RecipientsSelected", 300)},
+            {
+                "Id": "share",
+                "Label": "recipients throttled, %",
+                "Expression": "IF(selected > 0, 100 * throttled / selected, 0)",
+                "ReturnData": True,
+            },
+        ],
+        "EvaluationPeriods": 1,
+        "Threshold": 20,
+        "ComparisonOperator": "GreaterThanThreshold",
         "TreatMissingData": "notBreaching",
     },
 }
@@ -299,6 +374,51 @@ DASHBOARD = {
             "given up": "ApproximateNumberOfMessagesVisible FailedChangesQueue.QueueName, Maximum",
         },
     ),
+    "Recipients of messages per minute": (
+        "Sum",
+        60,
+        {
+            "selected": "RecipientsSelected",
+            "delivered": "RecipientsDelivered",
+            "gone": "RecipientsGone",
+            "throttled": "RecipientsThrottled",
+            "unknown": "RecipientsUnknown",
+            "failed": "RecipientsFailed",
+            "forbidden": "RecipientsForbidden",
+        },
+    ),
+    "Delay of messages": (
+        "Maximum",
+        60,
+        {
+            "99 % of the recipients had it within, ms": "DeliveryP99",
+            "the queue's oldest, s": "ApproximateAgeOfOldestMessage MessageQueue.QueueName, right",
+        },
+    ),
+    "Deliveries per minute": (
+        "Sum",
+        60,
+        {
+            "finished": "DeliveriesFinished",
+            "continued by another function": "DeliveriesContinued",
+            "of a message delivered before": "DeliveriesRepeated",
+            "under way elsewhere": "DeliveriesClaimed",
+            "refused": "DeliveriesRefused",
+            "function failed": "Errors SendFunction",
+            "throttled by Lambda": "Throttles SendFunction",
+        },
+    ),
+    "Messages in the queues": (
+        "Maximum",
+        60,
+        {
+            "waiting": "ApproximateNumberOfMessagesVisible MessageQueue.QueueName",
+            "being delivered, or to be repeated": (
+                "ApproximateNumberOfMessagesNotVisible MessageQueue.QueueName"
+            ),
+            "given up": "ApproximateNumberOfMessagesVisible DeadMessagesQueue.QueueName",
+        },
+    ),
 }
 
 
@@ -351,14 +471,24 @@ def as_list(value: Any) -> list[Any]:
 def environment(function: str, **parameters: str) -> dict[str, str]:
     """Return the environment of *function*: the template's variables, and Lambda's own for the region."""
     variables = resources("Lambda::Function", **parameters)[function]["Environment"]["Variables"]
-    tables = resources("DynamoDB::Table", **parameters)
-    known = {
-        name: tables[value["Ref"]].get("TableName", "a-generated-name")
-        if isinstance(value, dict)
-        else str(value)
-        for name, value in variables.items()
-    }
+    known = {name: text_of(value, **parameters) for name, value in variables.items()}
     return known | {"AWS_REGION": "eu-central-1"}
+
+
+def text_of(value: Any, **parameters: str) -> str:
+    """Return *value* as it is in a stack named 'switchboard': a text, or the name of a table or a queue."""
+    match value:
+        case {"Ref": str(table)}:
+            named = resources("DynamoDB::Table", **parameters)[table]
+            return text_of(named.get("TableName", "a-generated-name"), **parameters)
+        case {"Fn::GetAtt": [str(queue), "QueueName"]}:
+            return text_of(resources("SQS::Queue", **parameters)[queue]["QueueName"], **parameters)
+        case {"Fn::Sub": str(text)}:
+            defaults = {name: it["Default"] for name, it in source()["Parameters"].items()}
+            values = {"AWS::StackName": "switchboard"} | defaults | parameters
+            return re.sub(r"\$\{([\w:]+)}", lambda found: str(values[found[1]]), text)
+        case _:
+            return str(value)
 
 
 def settings_of(function: str, **parameters: str) -> Settings:
@@ -429,6 +559,23 @@ def connections_api(method: str) -> dict[str, str]:
                 ("sqs:SendMessage", {"Fn::GetAtt": ["FailedChangesQueue", "Arn"]}),
             ],
         ),
+        (
+            SEND,
+            [
+                ("dynamodb:DeleteItem", CONNECTIONS),
+                ("dynamodb:GetItem", CONNECTIONS),
+                ("dynamodb:Query", BY_ACCOUNT),
+                ("dynamodb:Query", BY_CLIENT),
+                ("dynamodb:Scan", CONNECTIONS),
+                ("dynamodb:UpdateItem", DELIVERIES),
+                ("execute-api:ManageConnections", connections_api("POST")),
+                ("sqs:DeleteMessage", MESSAGES),
+                ("sqs:GetQueueAttributes", MESSAGES),
+                ("sqs:GetQueueUrl", MESSAGES),
+                ("sqs:ReceiveMessage", MESSAGES),
+                ("sqs:SendMessage", MESSAGES),
+            ],
+        ),
     ],
 )
 def test_a_function_has_only_the_permissions_that_it_needs(
@@ -453,6 +600,16 @@ def test_the_changes_function_may_close_connections_only_if_it_replaces_duplicat
         ("execute-api:ManageConnections", connections_api("DELETE"))
     ]
     assert len(replaces) == len(keeps) + 1
+
+
+def test_the_send_function_may_query_the_index_by_account_only_if_there_is_one() -> None:
+    without, with_index = (
+        permissions(resources("IAM::Role", AccountIndex=there_is_one)["SendRole"])
+        for there_is_one in ("false", "true")
+    )
+
+    assert [it for it in with_index if it not in without] == [("dynamodb:Query", BY_ACCOUNT)]
+    assert len(with_index) == len(without) + 1
 
 
 @each_function
@@ -486,23 +643,39 @@ def test_the_functions_share_one_image_and_differ_by_their_command() -> None:
 @pytest.mark.parametrize(
     ("function", "seconds", "variables"),
     [
-        (CONNECT, 25, {"TTL_HOURS": 24, "TRUSTED_PROXIES": "", "CLIENT_ATTRIBUTES": ""}),
+        (
+            CONNECT,
+            25,
+            {"TTL_HOURS": 24, "TRUSTED_PROXIES": "", "CLIENT_ATTRIBUTES": "", "UNSCOPED": "ignore"},
+        ),
         (DISCONNECT, 25, {}),
         (SWEEP, 240, {"SWEEP_EVERY_MINUTES": 5, "SWEEP_SEGMENTS": 1, "SWEEP_RATE": 1000}),
         (CHANGES, 120, {"PRESENCE_TABLE": {"Ref": "PresenceTable"}, "DUPLICATES": "keep"}),
+        (
+            SEND,
+            120,
+            {
+                "DELIVERIES_TABLE": {"Ref": "DeliveriesTable"},
+                "MESSAGE_QUEUE": {"Fn::GetAtt": ["MessageQueue", "QueueName"]},
+                "SEND_RATE": 5000,
+                "UNSCOPED": "ignore",
+                "ACCOUNT_INDEX": "true",
+            },
+        ),
     ],
 )
 def test_a_function_has_only_these_properties(function: str, seconds: int, variables: dict[str, Any]) -> None:
     name, role, log_group = FUNCTIONS[function]
     properties = resources("Lambda::Function")[function]
     described = {key: properties.pop(key) for key in ("Code", "Description", "Tags")}
+    puts_its_messages_back = {"RecursiveLoop": "Allow"} if function == SEND else {}
 
     assert all(described.values())
-    assert properties == {
+    assert properties == puts_its_messages_back | {
         "PackageType": "Image",
         "ImageConfig": {"Command": [f"app.entrypoints.{name}"]},
         "Architectures": ["x86_64"],
-        "MemorySize": 1769 if function == SWEEP else 512,
+        "MemorySize": 1769 if function in {SWEEP, SEND} else 512,
         "Timeout": seconds,
         "Role": {"Fn::GetAtt": [role, "Arn"]},
         "LoggingConfig": {
@@ -562,10 +735,12 @@ def test_a_function_times_out_after_the_longest_store_call_and_before_the_gatewa
 
 @each_function
 def test_a_functions_environment_gives_the_default_settings(function: str) -> None:
-    presence = "a-generated-name" if function == CHANGES else ""
-
     assert settings_of(function) == Settings(
-        table="IncidentWebSocketConnections", region="eu-central-1", presence_table=presence
+        table="IncidentWebSocketConnections",
+        region="eu-central-1",
+        presence_table="a-generated-name" if function == CHANGES else "",
+        deliveries_table="IncidentWebSocketConnectionsDeliveries" if function == SEND else "",
+        message_queue="switchboard-messages" if function == SEND else "",
     )
 
 
@@ -595,6 +770,36 @@ def test_the_duplicates_parameter_reaches_the_settings_of_the_changes_function(
     duplicates: str, *, replaced: bool
 ) -> None:
     assert settings_of(CHANGES, Duplicates=duplicates).replaces_duplicates is replaced
+
+
+def test_parameters_reach_the_settings_of_the_send_function() -> None:
+    settings = settings_of(
+        SEND,
+        TableName="SecurityEventWebSocketConnections",
+        SendRate="100",
+        Unscoped="include",
+        AccountIndex="false",
+    )
+
+    assert settings.deliveries_table == "SecurityEventWebSocketConnectionsDeliveries"
+    assert settings.send_rate == 100
+    assert settings.includes_unscoped
+    assert not settings.has_account_index
+
+
+@pytest.mark.parametrize("unscoped", ["ignore", "include"])
+def test_connections_without_an_account_are_indexed_where_messages_go_to_them(unscoped: str) -> None:
+    connects, sends = (settings_of(function, Unscoped=unscoped) for function in (CONNECT, SEND))
+
+    assert source()["Parameters"]["Unscoped"]["AllowedValues"] == ["ignore", "include"]
+    assert connects.includes_unscoped is sends.includes_unscoped is (unscoped == "include")
+
+
+@pytest.mark.parametrize("limit", ["MinValue", "Default", "MaxValue"])
+def test_the_settings_accept_the_limits_of_the_send_rate(limit: str) -> None:
+    rate = source()["Parameters"]["SendRate"][limit]
+
+    assert settings_of(SEND, SendRate=str(rate)).send_rate == rate
 
 
 @pytest.mark.parametrize(
@@ -649,7 +854,7 @@ def test_parameters_reach_the_settings_of_the_connect_function() -> None:
 @pytest.mark.parametrize(
     ("parameter", "accepted", "refused"),
     [
-        ("TableName", ["IncidentWebSocketConnections", "a.b-c_1"], ["", "ab", "a/b"]),
+        ("TableName", ["IncidentWebSocketConnections", "a.b-c_1", "t" * 245], ["", "ab", "a/b", "t" * 246]),
         ("StageName", ["prod", "blue-2"], ["", "a/b"]),
         ("TrustedProxies", ["", "10.0.0.0/8", "10.0.0.0/8, 2001:db8::/32"], ["proxy.example.org"]),
         (
@@ -675,6 +880,13 @@ def test_an_invalid_parameter_is_refused_before_the_deployment(
 
     assert [value for value in accepted if not pattern.fullmatch(value)] == []
     assert [value for value in refused if pattern.fullmatch(value)] == []
+
+
+def test_the_longest_table_name_leaves_room_for_that_of_the_deliveries() -> None:
+    longest_name = 255  # DynamoDB's developer guide, 'Naming rules'
+    name = text_of({"Ref": "DeliveriesTable"}, TableName="t" * 245)
+
+    assert len(name) == longest_name
 
 
 def test_a_live_connection_does_not_expire() -> None:
@@ -754,8 +966,8 @@ def test_only_this_accounts_scheduler_assumes_its_role_which_may_only_invoke_the
 
 
 def test_the_stream_is_read_from_its_start_and_the_queue_gets_the_failed_records() -> None:
-    [mapping] = resources("Lambda::EventSourceMapping").values()
-    [(name, queue)] = resources("SQS::Queue").items()
+    mapping = resources("Lambda::EventSourceMapping")["ChangesMapping"]
+    queue = resources("SQS::Queue")["FailedChangesQueue"]
 
     assert mapping == {
         "FunctionName": {"Fn::GetAtt": [CHANGES, "Arn"]},
@@ -767,13 +979,94 @@ def test_the_stream_is_read_from_its_start_and_the_queue_gets_the_failed_records
         "BisectBatchOnFunctionError": True,
         "MaximumRecordAgeInSeconds": 6 * 3600,
         "MaximumRetryAttempts": 10_000,
-        "DestinationConfig": {"OnFailure": {"Destination": {"Fn::GetAtt": [name, "Arn"]}}},
+        "DestinationConfig": {"OnFailure": {"Destination": {"Fn::GetAtt": ["FailedChangesQueue", "Arn"]}}},
     }
     assert queue == {"MessageRetentionPeriod": 14 * 24 * 3600, "SqsManagedSseEnabled": True}
 
 
+def test_a_message_is_delivered_alone_and_a_parameter_limits_how_many_at_once() -> None:
+    mappings = resources("Lambda::EventSourceMapping", SendConcurrency="7")
+    parameter = source()["Parameters"]["SendConcurrency"]
+
+    assert mappings.keys() == {"ChangesMapping", "SendMapping"}
+    assert mappings["SendMapping"] == {
+        "FunctionName": {"Fn::GetAtt": [SEND, "Arn"]},
+        "EventSourceArn": MESSAGES,
+        "BatchSize": 1,
+        "FunctionResponseTypes": ["ReportBatchItemFailures"],
+        "ScalingConfig": {"MaximumConcurrency": "7"},
+    }
+    assert (parameter["Default"], parameter["MinValue"], parameter["MaxValue"]) == (2, 2, 1000)
+
+
+def test_a_message_that_fails_five_times_goes_into_a_queue_of_its_own() -> None:
+    queues = resources("SQS::Queue")
+
+    assert queues.keys() == {"FailedChangesQueue", "MessageQueue", "DeadMessagesQueue"}
+    assert queues["MessageQueue"] == {
+        "QueueName": {"Fn::Sub": "${AWS::StackName}-messages"},
+        "VisibilityTimeout": 130,
+        "MessageRetentionPeriod": 24 * 3600,
+        "SqsManagedSseEnabled": True,
+        "RedrivePolicy": {
+            "deadLetterTargetArn": {"Fn::GetAtt": ["DeadMessagesQueue", "Arn"]},
+            "maxReceiveCount": 5,
+        },
+    }
+    assert queues["DeadMessagesQueue"] == {
+        "MessageRetentionPeriod": 14 * 24 * 3600,
+        "SqsManagedSseEnabled": True,
+    }
+
+
+def test_only_this_accounts_rules_and_topics_may_put_messages_into_the_queue() -> None:
+    policies = resources("SQS::QueuePolicy")
+
+    assert policies == {
+        "MessageQueuePolicy": {
+            "Queues": [{"Ref": "MessageQueue"}],
+            "PolicyDocument": {
+                "Version": "2012-10-17",
+                "Statement": [
+                    {
+                        "Effect": "Allow",
+                        "Principal": {"Service": ["events.amazonaws.com", "sns.amazonaws.com"]},
+                        "Action": "sqs:SendMessage",
+                        "Resource": MESSAGES,
+                        "Condition": {
+                            "ArnLike": {
+                                "aws:SourceArn": [
+                                    {
+                                        "Fn::Sub": "arn:${AWS::Partition}:events:${AWS::Region}"
+                                        ":${AWS::AccountId}:rule/*"
+                                    },
+                                    {"Fn::Sub": "arn:${AWS::Partition}:sns:*:${AWS::AccountId}:*"},
+                                ]
+                            }
+                        },
+                    }
+                ],
+            },
+        }
+    }
+
+
+def test_a_message_comes_again_after_the_function_and_is_remembered_for_longer_than_it_is_kept() -> None:
+    timeout = timedelta(seconds=resources("Lambda::Function")[SEND]["Timeout"])
+    queue = resources("SQS::Queue")["MessageQueue"]
+
+    assert timeout < timedelta(seconds=queue["VisibilityTimeout"])
+    assert timedelta(seconds=queue["MessageRetentionPeriod"]) < KEPT_FOR
+
+
+def test_a_function_delivers_for_longer_than_it_waits_for_slow_calls() -> None:
+    timeout = timedelta(seconds=resources("Lambda::Function")[SEND]["Timeout"])
+
+    assert timeout > 2 * send.RESERVE
+
+
 def test_a_failing_record_is_given_up_before_the_stream_drops_it() -> None:
-    [mapping] = resources("Lambda::EventSourceMapping").values()
+    mapping = resources("Lambda::EventSourceMapping")["ChangesMapping"]
     age = timedelta(seconds=mapping["MaximumRecordAgeInSeconds"])
 
     assert age < timedelta(hours=24)
@@ -781,7 +1074,7 @@ def test_a_failing_record_is_given_up_before_the_stream_drops_it() -> None:
 
 def test_a_batch_of_changes_has_time_for_one_slow_store_call() -> None:
     timeout = timedelta(seconds=resources("Lambda::Function")[CHANGES]["Timeout"])
-    [mapping] = resources("Lambda::EventSourceMapping").values()
+    mapping = resources("Lambda::EventSourceMapping")["ChangesMapping"]
     normal = mapping["BatchSize"] * timedelta(milliseconds=500)
 
     assert timeout > normal + LONGEST_STORE_CALL
@@ -817,8 +1110,14 @@ def test_the_indexes_by_client_and_by_account_have_whole_items() -> None:
     assert all(index["Projection"] == {"ProjectionType": "ALL"} for index in indexes)
 
 
-def test_the_presence_table_has_a_generated_name() -> None:
-    assert resources("DynamoDB::Table")["PresenceTable"] == {
+@pytest.mark.parametrize(
+    ("table", "name"),
+    [("PresenceTable", {}), ("DeliveriesTable", {"TableName": {"Fn::Sub": "${TableName}Deliveries"}})],
+)
+def test_the_presence_table_has_a_generated_name_and_the_deliveries_have_the_same_in_every_region(
+    table: str, name: dict[str, Any]
+) -> None:
+    assert resources("DynamoDB::Table")[table] == name | {
         "BillingMode": "PAY_PER_REQUEST",
         "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
         "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
@@ -853,7 +1152,15 @@ def test_shared_resources_outlive_the_stack(resource: str) -> None:
 
 @pytest.mark.parametrize(
     "resource",
-    ["PresenceTable", "FailedChangesQueue", *(log for _, _, log in FUNCTIONS.values()), "AccessLogGroup"],
+    [
+        "PresenceTable",
+        "DeliveriesTable",
+        "FailedChangesQueue",
+        "MessageQueue",
+        "DeadMessagesQueue",
+        *(log for _, _, log in FUNCTIONS.values()),
+        "AccessLogGroup",
+    ],
 )
 def test_private_resources_are_deleted_with_the_stack(resource: str) -> None:
     deleted = transformed()["Resources"][resource]
@@ -866,6 +1173,7 @@ def test_every_record_is_counted_in_each_log_group_that_it_is_written_to() -> No
         *((event, log) for event in event_names(routes) for log in ("ConnectLogGroup", "DisconnectLogGroup")),
         *((event, "SweepLogGroup") for event in event_names(sweep)),
         *((event, "ChangesLogGroup") for event in event_names(stream)),
+        *((event, "SendLogGroup") for event in event_names(send)),
     }
     other_route = {
         ("connection.opened", "DisconnectLogGroup"),
@@ -898,29 +1206,31 @@ def test_a_matching_record_counts_as_one_and_any_other_record_as_zero() -> None:
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_a_filter_takes_its_number_from_a_field_of_the_sweeps_record(name: str) -> None:
+def test_a_filter_takes_its_number_from_a_field_of_the_record(name: str) -> None:
     metric_filter = resources("Logs::MetricFilter")[name]
     metric, field, pattern = FIGURES[name]
-    handler = Path(str(sweep.__file__)).read_text(encoding="utf-8")
-    written = set(re.findall(r'"(\w+)":', handler)) | set(Outcome)
+    of_sweep = "sweep." in pattern
+    handler = Path(str((sweep if of_sweep else send).__file__)).read_text(encoding="utf-8")
+    outcomes = set(map(str, Outcome if of_sweep else delivery.Outcome))
+    written = set(re.findall(r'"(\w+)"(?::|] = )', handler)) | outcomes
     by_segment = {  # CloudWatch Logs refuses a default beside dimensions
         "Dimensions": [
             {"Key": "Segment", "Value": "$.segment"},
             {"Key": "Segments", "Value": "$.segments"},
         ]
     }
+    beside: dict[str, dict[str, Any]] = {
+        "OpenConnections": by_segment | {"Unit": "Count"},
+        "DeliveryP99": {"Unit": "Milliseconds"},  # a default of 0 would be a delivery within 0 ms
+    }
 
+    assert metric_filter["LogGroupName"] == {"Ref": "SweepLogGroup" if of_sweep else "SendLogGroup"}
     assert metric_filter["FilterPattern"] == pattern
     assert f"$.{field} = *" in pattern  # a record without the field has no number
     assert set(re.findall(r"\$\.(\w+)", pattern)) <= written
     assert metric_filter["MetricTransformations"] == [
-        {
-            "MetricNamespace": NAMESPACE,
-            "MetricName": metric,
-            "MetricValue": f"$.{field}",
-            "Unit": "Count",
-        }
-        | (by_segment if metric == "OpenConnections" else {"DefaultValue": 0})
+        {"MetricNamespace": NAMESPACE, "MetricName": metric, "MetricValue": f"$.{field}"}
+        | beside.get(metric, {"DefaultValue": 0, "Unit": "Count"})
     ]
 
 
@@ -987,12 +1297,29 @@ def test_a_missing_sweep_raises_an_alarm_and_a_long_interval_does_not() -> None:
 
 def test_late_changes_raise_an_alarm_before_they_are_given_up() -> None:
     late = resources("CloudWatch::Alarm")["ChangesLateAlarm"]
-    [mapping] = resources("Lambda::EventSourceMapping").values()
+    mapping = resources("Lambda::EventSourceMapping")["ChangesMapping"]
     delay = timedelta(milliseconds=late["Threshold"]) + late["EvaluationPeriods"] * timedelta(
         seconds=late["Period"]
     )
 
     assert delay < timedelta(seconds=mapping["MaximumRecordAgeInSeconds"])
+
+
+def test_a_long_delivery_raises_no_alarm_on_late_messages() -> None:
+    late = resources("CloudWatch::Alarm")["MessagesLateAlarm"]
+    period, threshold = (timedelta(seconds=late[name]) for name in ("Period", "Threshold"))
+    timeout = timedelta(seconds=resources("Lambda::Function")[SEND]["Timeout"])
+    longest = timeout - send.RESERVE  # then what is left is a new message
+
+    assert threshold < longest < threshold + (late["EvaluationPeriods"] - 1) * period
+
+
+def test_late_messages_raise_an_alarm_before_they_are_given_up() -> None:
+    late = resources("CloudWatch::Alarm")["MessagesLateAlarm"]
+    queue = resources("SQS::Queue")["MessageQueue"]
+    attempts = queue["RedrivePolicy"]["maxReceiveCount"] * timedelta(seconds=queue["VisibilityTimeout"])
+
+    assert timedelta(seconds=late["Threshold"] + late["EvaluationPeriods"] * late["Period"]) < attempts
 
 
 def test_unanswered_probes_are_summed_over_three_sweeps() -> None:
@@ -1028,7 +1355,10 @@ def test_the_dashboard_names_only_metrics_that_exist() -> None:
                     assert dimensions == {"ApiId": "${WebSocketApi}", "Stage": "${StageName}"}
                 case "AWS/SQS":
                     assert metric in AWS_METRICS[namespace]
-                    assert dimensions == {"QueueName": "${FailedChangesQueue.QueueName}"}
+                    assert dimensions.keys() == {"QueueName"}
+                    assert dimensions["QueueName"] in {
+                        f"${{{queue}.QueueName}}" for queue in resources("SQS::Queue")
+                    }
                 case _:
                     assert (json.dumps({"Fn::Sub": namespace}), metric) in metrics()
                     assert dimensions == {}
@@ -1113,6 +1443,7 @@ def test_every_log_group_has_a_retention_period() -> None:
         "DisconnectLogGroup": "7",
         "SweepLogGroup": "7",
         "ChangesLogGroup": "7",
+        "SendLogGroup": "7",
     }
 
 
@@ -1180,6 +1511,13 @@ def test_every_parameter_has_an_effect(parameter: str) -> None:
     assert changed["Resources"] != default["Resources"] or changed["Conditions"] != default["Conditions"]
 
 
+def test_every_parameter_is_in_one_group_of_the_interface() -> None:
+    groups = source()["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+    grouped = [name for group in groups for name in group["Parameters"]]
+
+    assert sorted(grouped) == sorted(source()["Parameters"])
+
+
 @pytest.mark.parametrize("resource", ["ApiGatewayAccount", "ApiGatewayLogRole"])
 def test_an_account_can_keep_its_own_role_for_access_logs(resource: str) -> None:
     template = transformed(SetUpApiGatewayLogging="false")
@@ -1198,7 +1536,10 @@ def test_several_stacks_can_share_an_account() -> None:
         or (key == "LogGroupName" and resource["Type"] == "AWS::Logs::LogGroup")
     }
 
-    assert ("TableName", '{"Ref": "TableName"}') in named
+    assert {name for key, name in named if key == "TableName"} == {
+        '{"Ref": "TableName"}',
+        '{"Fn::Sub": "${TableName}Deliveries"}',
+    }
     assert all("AWS::StackName" in name for key, name in named if key != "TableName")
 
 
@@ -1214,4 +1555,20 @@ def test_the_outputs_have_the_url_and_the_names_of_the_resources() -> None:
     assert outputs["ChangesFunctionName"] == {"Ref": CHANGES}
     assert outputs["PresenceTableName"] == {"Ref": "PresenceTable"}
     assert outputs["FailedChangesQueueUrl"] == {"Ref": "FailedChangesQueue"}
+    assert outputs["SendFunctionName"] == {"Ref": SEND}
+    assert outputs["MessageQueueName"] == {"Fn::GetAtt": ["MessageQueue", "QueueName"]}
+    assert outputs["MessageQueueUrl"] == {"Ref": "MessageQueue"}
+    assert outputs["MessageQueueArn"] == MESSAGES
+    assert outputs["DeadMessagesQueueUrl"] == {"Ref": "DeadMessagesQueue"}
+    assert outputs["DeliveriesTableName"] == {"Ref": "DeliveriesTable"}
     assert outputs["DashboardName"] == {"Ref": "Dashboard"}
+
+
+def test_the_readme_has_every_setting_record_and_alarm_of_the_template() -> None:
+    readme = (PATH.parent.parent / "README.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1] for line in readme.splitlines() if line.startswith("|")]
+    named = {name for first_column in rows for name in re.findall(r"`([^`]+)`", first_column)}
+    variables = {variable for function in FUNCTIONS for variable in environment(function)}
+    alarms = {alarm.removesuffix("Alarm") for alarm in ALARMS}
+
+    assert variables | alarms | {event for event, _ in counted_events()} <= named

@@ -53,7 +53,7 @@ def _ours(folder: Path) -> None:
     _install(folder)
     data = folder / "botocore" / "data"
     for service in data.iterdir():
-        if service.is_dir() and service.name != "dynamodb":
+        if service.is_dir() and service.name not in {"dynamodb", "sqs"}:
             shutil.rmtree(service)
     for unread in ("data", "examples"):
         shutil.rmtree(folder / "boto3" / unread)
@@ -73,7 +73,7 @@ def amazon_roots() -> str:
 
 
 def _seed(folder: Path) -> None:
-    _install(folder, "--prune", "dependency-injector")
+    _install(folder, "--prune", "dependency-injector", "--prune", "pycurl")
     _function("seed", folder)
     _compile(folder)
 

@@ -8,7 +8,7 @@ from app.adapters.clock import SystemClock
 from app.adapters.dynamodb.sdk import SdkTransport, dynamodb_client
 from app.adapters.dynamodb.table import DynamoDBConnectionTable
 from app.adapters.gateway import ManagementApiGateway
-from app.adapters.threads import SteadyRate, ThreadWorkers
+from app.adapters.threads import ThreadWorkers
 from app.domain.sweep import Outcome, Report, SweepConnections
 from app.settings import SweepSettings
 from tests.benchmarks.driver import peak_memory
@@ -37,9 +37,9 @@ def a_sweep(client: "DynamoDBClient", table: str, gateway: str) -> SweepConnecti
         DynamoDBConnectionTable(SdkTransport(client), table),
         ManagementApiGateway(region=_REGION, endpoint=gateway, connections=_SETTINGS.concurrency),
         SystemClock(),
-        SteadyRate(_SETTINGS.rate),
         ThreadWorkers(_SETTINGS.concurrency),
         _SETTINGS.grace,
+        _SETTINGS.rate,
     )
 
 

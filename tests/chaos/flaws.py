@@ -1,5 +1,6 @@
 """Adapters with a deliberate mistake, to show that a run detects it."""
 
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from enum import StrEnum
 
@@ -71,9 +72,9 @@ class _WrongResults:
         self._gateway = gateway
         self._replacements = replacements
 
-    def probe(self, connection: Connection) -> ProbeResult:
-        result = self._gateway.probe(connection)
-        return self._replacements.get(result, result)
+    def probe(self, connections: Iterable[Connection | None]) -> Iterator[tuple[Connection, ProbeResult]]:
+        for connection, result in self._gateway.probe(connections):
+            yield connection, self._replacements.get(result, result)
 
     def close(self, connection: Connection) -> ProbeResult:
         return self._gateway.close(connection)

@@ -9,7 +9,7 @@ from app.adapters.dynamodb.sdk import SdkTransport, dynamodb_client
 from app.adapters.dynamodb.table import DynamoDBConnectionTable
 from app.adapters.dynamodb.transport import Transport
 from app.adapters.gateway import ManagementApiGateway
-from app.adapters.threads import SteadyRate, ThreadWorkers
+from app.adapters.threads import ThreadWorkers
 from app.domain.model import Connection, Entry
 from app.domain.sweep import Report, SweepConnections
 from tests.chaos.flaws import gateway_with_flaw
@@ -40,7 +40,7 @@ class Sweeper:
         """Sweep it as if it were so much *later*."""
         clock = _LaterClock(later)
         sweep = SweepConnections(
-            self._table, self._gateway, clock, SteadyRate(_NO_LIMIT), ThreadWorkers(_WORKERS), GRACE
+            self._table, self._gateway, clock, ThreadWorkers(_WORKERS), GRACE, rate=_NO_LIMIT
         )
         return sweep(segment=segment, of=SEGMENTS, until=clock.now() + _LONGEST)
 

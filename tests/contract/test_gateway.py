@@ -45,32 +45,71 @@ def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
         )
 
 
+def probed(subject: Subject, *connections: Connection) -> list[ProbeResult]:
+    """The results of probes at the same time, in the order of *connections*."""
+    results = {connection.id: result for connection, result in subject.gateway.probe(connections)}
+    return [results[connection.id] for connection in connections]
+
+
 def _adapter(api: ManagementApi) -> ManagementApiGateway:
     patient = timedelta(seconds=10)
     return ManagementApiGateway(
-        region=REGION, endpoint=api.endpoint, connect_timeout=patient, read_timeout=patient
+        region=REGION, endpoint=api.endpoint, connect_timeout=patient, timeout=patient
     )
 
 
 def test_an_open_connection_is_alive_however_often_it_is_probed(subject: Subject) -> None:
-    assert [subject.gateway.probe(ONE) for _ in range(3)] == [ProbeResult.ALIVE] * 3
+    assert [probed(subject, ONE, OTHER) for _ in range(3)] == [[ProbeResult.ALIVE] * 2] * 3
 
 
 def test_a_connection_that_is_closed_is_gone(subject: Subject) -> None:
     assert subject.gateway.close(ONE) is ProbeResult.CLOSED
 
-    assert subject.gateway.probe(ONE) is ProbeResult.GONE
+    assert probed(subject, ONE, OTHER) == [ProbeResult.GONE, ProbeResult.ALIVE]
     assert subject.gateway.close(ONE) is ProbeResult.GONE
-    assert subject.gateway.probe(OTHER) is ProbeResult.ALIVE
 
 
 @pytest.mark.parametrize("result", REFUSALS)
 def test_a_refusal_is_a_result_and_never_raised(subject: Subject, result: ProbeResult) -> None:
     subject.refuse(ONE, result)
 
-    assert subject.gateway.probe(ONE) is result
+    assert probed(subject, ONE, OTHER) == [result, ProbeResult.ALIVE]
     assert subject.gateway.close(ONE) is result
-    assert subject.gateway.probe(OTHER) is ProbeResult.ALIVE
+
+
+def test_probes_that_are_under_way_are_answered_while_there_is_nothing_to_begin(subject: Subject) -> None:
+    answered: list[Connection] = []
+
+    def connections() -> Iterator[Connection | None]:
+        yield ONE
+        while not answered:
+            yield None
+        yield OTHER
+
+    for connection, _ in subject.gateway.probe(connections()):
+        answered.append(connection)
+
+    assert answered == [ONE, OTHER]
+
+
+def test_without_connections_there_are_no_results(subject: Subject) -> None:
+    assert list(subject.gateway.probe([])) == []
+
+
+def test_probes_may_be_given_up(subject: Subject) -> None:
+    for _ in subject.gateway.probe([ONE, OTHER]):
+        break
+
+    assert probed(subject, ONE, OTHER) == [ProbeResult.ALIVE] * 2
+
+
+def test_an_error_of_the_caller_is_raised(subject: Subject) -> None:
+    def connections() -> Iterator[Connection | None]:
+        yield ONE
+        raise TypeError("a bug")
+
+    with pytest.raises(TypeError, match="a bug"):
+        list(subject.gateway.probe(connections()))
 
 
 def test_several_threads_may_call_it_at_once(subject: Subject) -> None:
@@ -79,6 +118,6 @@ def test_several_threads_may_call_it_at_once(subject: Subject) -> None:
         subject.refuse(connection, ProbeResult.GONE)
 
     with ThreadPoolExecutor(8) as pool:
-        results = list(pool.map(subject.gateway.probe, connections))
+        results = list(pool.map(lambda it: probed(subject, it), connections))
 
-    assert results == [ProbeResult.GONE, ProbeResult.ALIVE] * 16
+    assert results == [[ProbeResult.GONE], [ProbeResult.ALIVE]] * 16

@@ -58,6 +58,22 @@ after = set(sys.modules)
 print([{name.partition(".")[0] for name in names if name[0] != "_"} for names in (after - before, after)])
 """
 
+OPENED_BY_A_HANDSHAKE = """
+import os, pathlib, sys
+sys.path.insert(0, os.environ["LAMBDA_TASK_ROOT"])
+opened = set()
+def note(event, arguments):
+    if event == "open" and isinstance(arguments[0], str):
+        opened.add(arguments[0])
+sys.addaudithook(note)
+from app.entrypoints import aws_lambda
+for route in ("$connect", "$disconnect"):
+    event = {"requestContext": {"routeKey": route, "connectionId": "c-1"}}
+    assert aws_lambda.handler(event, None)["statusCode"] == 503
+mapped = {line.split()[-1] for line in pathlib.Path("/proc/self/maps").read_text().splitlines()}
+print(sorted(name for name in opened | mapped if name.startswith(os.environ["LAMBDA_TASK_ROOT"])))
+"""
+
 # The top-level modules that a start imports, and why. Modules with an underscore belong to these.
 REASONS = {
     "app": "the function",
@@ -105,13 +121,13 @@ def test_the_image_has_no_development_tool(image: str) -> None:
 def test_the_image_has_the_functions_entrypoints_and_no_command_line(image: str) -> None:
     code = (
         "import importlib.util;"
-        "parts = ('app.__main__', 'app.cli', 'app.entrypoints.aws_lambda');"
+        "parts = ('app.__main__', 'app.cli', 'app.entrypoints.aws_lambda', 'app.entrypoints.aws_send');"
         "print([part for part in parts if importlib.util.find_spec(part)])"
     )
 
     found = ast.literal_eval(python_in_image(image, code, PYTHONPATH=TASK_ROOT))
 
-    assert found == ["app.entrypoints.aws_lambda"]
+    assert found == ["app.entrypoints.aws_lambda", "app.entrypoints.aws_send"]
 
 
 def test_every_source_file_has_byte_code_that_is_not_checked_at_import(image: str) -> None:
@@ -134,6 +150,15 @@ def test_a_start_imports_only_the_modules_that_it_needs(image: str) -> None:
 
     assert imported - REASONS.keys() == set()
     assert REASONS.keys() - loaded == set()  # Python itself may have imported it before
+
+
+def test_a_handshake_opens_no_file_but_the_apps_own(image: str) -> None:
+    nowhere = {"CONNECTIONS_TABLE": "connections", "AWS_ENDPOINT_URL_DYNAMODB": "http://127.0.0.1:9"}
+
+    opened = ast.literal_eval(python_in_image(image, OPENED_BY_A_HANDSHAKE, **nowhere))
+
+    assert opened
+    assert {name for name in opened if not name.startswith(f"{TASK_ROOT}/app/")} == set()
 
 
 def test_the_handshakes_run_the_compiled_form_of_their_container(image: str) -> None:

@@ -210,6 +210,43 @@ def test_a_stream_record_of_a_new_connection_is_logged_as_joined(
     assert joined["visitId"].startswith(f"{connection_id}@")
 
 
+def test_a_message_is_sent_to_those_in_the_table_and_the_report_is_logged(
+    image: str, network: Network, database: "DynamoDBClient"
+) -> None:
+    items = Items(database, create_table(database))
+    now = SystemClock().now()
+    items.put(a_connection(created_at=now, connected_at=now, expires_at=now + timedelta(hours=1)))
+    message = {
+        "id": "m-1",
+        "type": "incident.opened",
+        "audience": {"account": "123456789012", "region": "ap-northeast-2"},
+        "data": {},
+    }
+    record = {
+        "messageId": "059f36b4-87a3-44ab-83d2-661975830a7d",
+        "body": json.dumps(message),
+        "attributes": {"SentTimestamp": str(round(now.timestamp() * 1000))},
+    }
+
+    with running_function(
+        image,
+        network,
+        command="app.entrypoints.aws_send.handler",
+        CONNECTIONS_TABLE=items.table,
+        DELIVERIES_TABLE=create_table(database, "DeliveriesTable"),
+        MESSAGE_QUEUE="switchboard-messages",
+        AWS_ENDPOINT_URL_DYNAMODB="http://dynamodb:8000",
+        AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI="http://127.0.0.1:1/prod",  # no server listens there
+    ) as function:
+        answer = function({"Records": [record]})
+        eventually(lambda: "delivery.finished" in function.log())  # the log may be later than the answer
+        log = function.log()
+
+    assert answer == {"batchItemFailures": []}
+    [report] = [json.loads(line) for line in log.splitlines() if "delivery.finished" in line]
+    assert (report["messageId"], report["selected"], report["failed"]) == ("m-1", 1, 1)
+
+
 @pytest.mark.parametrize(
     ("command", "event"),
     [

@@ -42,6 +42,8 @@ class ManagementApi:
         self.says: dict[str, Say] = {}
         self.requests: list[Request] = []
         self.closed: set[str] = set()
+        self.frames: dict[str, list[bytes]] = {}
+        """What each connection was sent."""
         self.ended = threading.Event()
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
@@ -58,10 +60,20 @@ class ManagementApi:
     def _answer_for(self, received: Request) -> Say:
         if received.connection_id in self.closed:
             return refusing(410, "GoneException")
+        if received.method == "POST":
+            return self._taking(received.connection_id)
         if received.method == "DELETE":
             self.closed.add(received.connection_id)
             return saying(204, b"")
         return saying(200, json.dumps(_CONNECTION).encode())
+
+    def _taking(self, connection_id: str) -> Say:
+        def say(request: BaseHTTPRequestHandler) -> None:
+            frame = request.rfile.read(int(request.headers["Content-Length"]))
+            self.frames.setdefault(connection_id, []).append(frame)
+            saying(200, b"")(request)
+
+        return say
 
 
 @contextmanager
@@ -73,6 +85,9 @@ def management_api() -> Iterator[ManagementApi]:
         disable_nagle_algorithm = True
 
         def do_GET(self) -> None:
+            api.answer(self)
+
+        def do_POST(self) -> None:
             api.answer(self)
 
         def do_DELETE(self) -> None:

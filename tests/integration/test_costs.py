@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from app.adapters.dynamodb.deliveries import DynamoDBDeliveries
 from app.adapters.dynamodb.sdk import SdkTransport
 from app.adapters.dynamodb.store import DynamoDBConnectionStore
+from app.adapters.dynamodb.table import RECIPIENT, DynamoDBConnectionTable
 from app.adapters.ip import PeerFirstIpResolver
+from app.domain.delivery import Progress
 from app.domain.handshakes import CloseConnection, OpenConnection
-from app.domain.model import ConnectionId, Tombstone
-from tests.builders import NOON, a_disconnect, a_handshake
+from app.domain.model import AccountId, ConnectionId, Tombstone
+from app.domain.selection import Selection
+from tests.builders import NOON, a_connection, a_disconnect, a_handshake, a_message
+from tests.dynamodb_local import create_table
 from tests.fakes import FixedClock
 
 if TYPE_CHECKING:
@@ -51,8 +56,10 @@ class Meter:
 class Paths:
     """The paths of one connection; each returns what it costs in the table and in the indexes."""
 
-    def __init__(self, client: "DynamoDBClient", table_name: str) -> None:
-        self._store = store = DynamoDBConnectionStore(SdkTransport(client), table_name)
+    def __init__(self, client: "DynamoDBClient", table_name: str, *, index_unscoped: bool = False) -> None:
+        self._store = store = DynamoDBConnectionStore(
+            SdkTransport(client), table_name, index_unscoped=index_unscoped
+        )
         clock = FixedClock()
         self._open = OpenConnection(clock, PeerFirstIpResolver(), store, timedelta(hours=24))
         self._close = CloseConnection(clock, store)
@@ -71,6 +78,48 @@ class Paths:
         return self._meter.read()
 
 
+class Sending:
+    """A message to two recipients; what each part of its delivery costs in the tables and in the indexes."""
+
+    def __init__(self, client: "DynamoDBClient", table_name: str) -> None:
+        transport, clock = SdkTransport(client), FixedClock()
+        store = DynamoDBConnectionStore(transport, table_name)
+        for name in ("c-1", "c-2"):
+            store.add(a_connection(id=ConnectionId(name)))
+        self._recipients = DynamoDBConnectionTable(
+            transport, table_name, page_size=None, attributes=RECIPIENT
+        )
+        self._deliveries = DynamoDBDeliveries(transport, create_table(client, "DeliveriesTable"), clock=clock)
+        self._meter = Meter(client)
+
+    def read(self) -> tuple[float, float]:
+        self._recipients.page(Selection(account=AccountId("123456789012")))
+        return self._meter.read()
+
+    def claim(self) -> tuple[float, float]:
+        self._delivery = self._deliveries.claim(a_message(), "everyone", until=LATER)
+        return self._meter.read()
+
+    def record(self) -> tuple[float, float]:
+        self._deliveries.record(self._delivery, Progress(selection=1))
+        return self._meter.read()
+
+    def release(self) -> tuple[float, float]:
+        self._deliveries.release(self._delivery, Progress(selection=1), LATER)
+        return self._meter.read()
+
+
+def test_a_message_costs_a_write_at_its_beginning_at_its_end_and_after_each_page(
+    own_dynamodb: "DynamoDBClient", table_name: str
+) -> None:
+    sending = Sending(own_dynamodb, table_name)
+
+    assert sending.read() == (0, 0.5)
+    assert sending.claim() == (1, 0)
+    assert sending.record() == (1, 0)
+    assert sending.release() == (1, 0)
+
+
 @pytest.fixture
 def paths(own_dynamodb: "DynamoDBClient", table_name: str) -> Paths:
     return Paths(own_dynamodb, table_name)
@@ -84,6 +133,15 @@ def test_an_ordinary_open_and_close_write_once_each_to_the_table_and_to_each_ind
 def test_a_client_that_does_not_name_itself_is_in_no_index(paths: Paths) -> None:
     assert paths.open(query={}) == (1, 0)
     assert paths.close() == (1, 0)
+
+
+def test_a_connection_without_an_account_may_be_in_the_index_by_account(
+    own_dynamodb: "DynamoDBClient", table_name: str
+) -> None:
+    paths = Paths(own_dynamodb, table_name, index_unscoped=True)
+
+    assert paths.open(query={}) == (1, 1)
+    assert paths.close() == (1, 1)
 
 
 def test_a_close_that_finds_nothing_is_one_write(paths: Paths) -> None:

@@ -4,10 +4,8 @@ import json
 import re
 import runpy
 import sys
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from botocore.exceptions import (
@@ -19,43 +17,20 @@ from botocore.exceptions import (
 )
 from typer.testing import CliRunner, Result
 
-from app.adapters.memory import MemoryConnectionTable
-from app.adapters.threads import SteadyRate, ThreadWorkers
 from app.cli import cli
 from app.cli.session import Session
 from app.containers.operations import Operations
 from app.domain.errors import StorageUnavailable
 from app.domain.lifecycle import ProbeResult
 from app.domain.model import ConnectionId, Entry, Tombstone
-from app.domain.operations import EvictConnection, GetConnection, ListConnections
-from app.domain.selection import Page, Selection
-from app.domain.sweep import SweepConnections
+from app.domain.selection import Selection
 from app.settings import Settings
 from tests.builders import NOON, NOON_MS, a_bare_connection, a_connection
-from tests.fakes import FakeGateway, FixedClock
+from tests.desk import Desk, FailingTable
 
-GRACE = timedelta(seconds=30)
 UNKNOWN = datetime(1970, 1, 1, tzinfo=UTC)
 HOSTILE = "[red]\x1b[31m\x07\x9b\u202e\x7f\nx[/red]"
 UNAVAILABLE = StorageUnavailable("ReadTimeoutError", outcome_unknown=False)
-
-
-class FailingTable(MemoryConnectionTable):
-    """A table that raises *error*, once it is set, on every page and scan."""
-
-    error: Exception | None = None
-
-    def page(self, selection: Selection, after: str | None = None) -> Page:
-        self._fail()
-        return super().page(selection, after)
-
-    def scan(self, segment: int, of: int) -> Iterator[Entry]:
-        self._fail()
-        yield from super().scan(segment, of)
-
-    def _fail(self) -> None:
-        if self.error is not None:
-            raise self.error
 
 
 class UnconfirmedDeletes(FailingTable):
@@ -63,54 +38,6 @@ class UnconfirmedDeletes(FailingTable):
 
     def delete_exact(self, entry: Entry) -> bool:
         raise UNAVAILABLE
-
-
-class Desk:
-    """The commands, and their use cases on fakes, a minute past noon."""
-
-    def __init__(self) -> None:
-        self.table = FailingTable(page_size=2)
-        self.gateway = FakeGateway()
-        self.time = FixedClock(NOON + timedelta(minutes=1))
-        self.settings: Settings | None = None
-        self.pauses: list[float] = []
-        self.between: list[Callable[[], None]] = []
-        """Called in the pauses of ``watch``, one in each; then Ctrl-C is pressed."""
-
-    def run(self, *arguments: str, answer: str | None = None) -> Result:
-        session = Session(build=self._build, pause=self._pause)
-        return CliRunner().invoke(cli, arguments, obj=session, input=answer, prog_name="app")
-
-    def add(self, *ids: str, **changes: Any) -> None:
-        for name in ids:
-            self.table.add(a_connection(id=ConnectionId(name), **changes))
-
-    def clock(self) -> FixedClock:
-        return self.time
-
-    def list_connections(self) -> ListConnections:
-        return ListConnections(self.table, self.time)
-
-    def get_connection(self) -> GetConnection:
-        return GetConnection(self.table, self.time)
-
-    def evict_connection(self) -> EvictConnection:
-        return EvictConnection(self.table, self.gateway, self.time, GRACE)
-
-    def sweep_connections(self) -> SweepConnections:
-        return SweepConnections(
-            self.table, self.gateway, self.time, SteadyRate(10**9), ThreadWorkers(1), GRACE
-        )
-
-    def _build(self, settings: Settings) -> "Desk":
-        self.settings = settings
-        return self
-
-    def _pause(self, seconds: float) -> None:
-        self.pauses.append(seconds)
-        if not self.between:
-            raise KeyboardInterrupt
-        self.between.pop(0)()
 
 
 @pytest.fixture

@@ -43,6 +43,11 @@ def test_every_other_setting_has_a_default() -> None:
             rate=1000,
             concurrency=32,
         ),
+        deliveries_table="",
+        message_queue="",
+        send_rate=5000,
+        includes_unscoped=False,
+        has_account_index=True,
     )
 
 
@@ -63,6 +68,11 @@ def test_every_variable_is_read() -> None:
         SWEEP_GRACE_SECONDS="45",
         SWEEP_RATE="100",
         SWEEP_CONCURRENCY="8",
+        DELIVERIES_TABLE="Deliveries",
+        MESSAGE_QUEUE="switchboard-messages",
+        SEND_RATE="10000",
+        UNSCOPED="include",
+        ACCOUNT_INDEX="false",
     ) == Settings(
         table="Connections",
         region="ap-northeast-2",
@@ -79,6 +89,11 @@ def test_every_variable_is_read() -> None:
         gateway_endpoint="http://127.0.0.1:4566/_aws/execute-api/a1b2c3/prod",
         replaces_duplicates=True,
         sweep=SweepSettings(4, timedelta(minutes=2), timedelta(seconds=45), rate=100, concurrency=8),
+        deliveries_table="Deliveries",
+        message_queue="switchboard-messages",
+        send_rate=10_000,
+        includes_unscoped=True,
+        has_account_index=False,
     )
 
 
@@ -145,6 +160,12 @@ def test_the_sdks_other_region_variable_is_read_too() -> None:
             "presence_table",
             "PRESENCE_TABLE is missing: it names the DynamoDB table of who is present.",
         ),
+        (
+            "DELIVERIES_TABLE",
+            "deliveries_table",
+            "DELIVERIES_TABLE is missing: it names the DynamoDB table of what became of each message.",
+        ),
+        ("MESSAGE_QUEUE", "message_queue", "MESSAGE_QUEUE is missing: it names the queue of messages."),
     ],
 )
 def test_a_missing_variable_is_named_when_it_is_required(name: str, field: str, sentence: str) -> None:
@@ -249,6 +270,13 @@ def test_each_store_of_ours_names_its_storage(store: str, storage: str) -> None:
         ("SWEEP_GRACE_SECONDS", "3601"),
         ("SWEEP_RATE", "10001"),
         ("SWEEP_CONCURRENCY", "257"),
+        ("DELIVERIES_TABLE", "a/b"),
+        ("MESSAGE_QUEUE", "messages.fifo"),
+        ("MESSAGE_QUEUE", "https://sqs.eu-central-1.amazonaws.com/123456789012/messages"),
+        ("SEND_RATE", "0"),
+        ("SEND_RATE", "100001"),
+        ("UNSCOPED", "yes"),
+        ("ACCOUNT_INDEX", "no"),
     ],
 )
 def test_a_malformed_variable_is_named(name: str, value: str) -> None:

@@ -2,9 +2,9 @@
 
 import _thread
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
-from threading import Barrier, Event, Lock
+from threading import Lock
 from typing import Any
 
 import pytest
@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.adapters.memory import MemoryConnectionTable
-from app.adapters.threads import SteadyRate, ThreadWorkers
+from app.adapters.threads import ThreadWorkers
 from app.domain.errors import StorageUnavailable
 from app.domain.lifecycle import ProbeResult
 from app.domain.model import Connection, ConnectionId, Entry, Tombstone
 from app.domain.sweep import Outcome, Report, SweepConnections, segment_at
 from tests.builders import NOON, a_connection
-from tests.fakes import FakeGateway, FixedClock
+from tests.fakes import FakeGateway, FixedClock, TickingClock
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 GRACE = timedelta(seconds=30)
@@ -57,16 +57,6 @@ class EndlessTable(MemoryConnectionTable):
             yield old(f"c-{self.fetched}")
 
 
-class FakeRateLimiter:
-    """RateLimiter that calls a function instead of waiting."""
-
-    def __init__(self, instead: Callable[[], object]) -> None:
-        self._instead = instead
-
-    def wait(self) -> None:
-        self._instead()
-
-
 def old(name: str = "c-1", **changes: Any) -> Connection:
     """A connection of an age at which it is probed."""
     return a_connection(
@@ -87,9 +77,9 @@ def add_tombstone(table: MemoryConnectionTable, name: str, expires_at: datetime)
 def a_sweep(table: MemoryConnectionTable, gateway: FakeGateway, **changes: Any) -> SweepConnections:
     whole: dict[str, Any] = {
         "clock": FixedClock(),
-        "rate_limiter": SteadyRate(10**9),
         "workers": ThreadWorkers(4),
         "grace": GRACE,
+        "rate": 10**9,
     }
     return SweepConnections(table, gateway, **whole | changes)
 
@@ -295,14 +285,15 @@ def test_from_its_deadline_on_a_sweep_probes_and_deletes_nothing() -> None:
 
 
 def test_a_wait_for_the_rate_limit_that_ends_after_the_deadline_leads_to_no_probe() -> None:
-    clock = FixedClock()
+    clock = TickingClock(timedelta(milliseconds=1))
     gateway = FakeGateway()
-    rate_limiter = FakeRateLimiter(lambda: clock.advance(timedelta(hours=1)))
 
-    report = swept(table_of(old()), gateway, clock=clock, rate_limiter=rate_limiter)
+    report = a_sweep(table_of(old("c-1"), old("c-2")), gateway, clock=clock, rate=1)(
+        segment=0, of=1, until=NOON + timedelta(milliseconds=500)
+    )
 
-    assert gateway.probed == []
-    assert counted(report) == {Outcome.LEFT_FOR_NEXT_TIME: 1}
+    assert len(gateway.probed) == 1
+    assert counted(report) == {Outcome.ALIVE: 1, Outcome.LEFT_FOR_NEXT_TIME: 1}
 
 
 def test_a_sweep_that_has_scanned_the_segment_by_its_deadline_is_finished() -> None:
@@ -314,35 +305,20 @@ def test_a_sweep_that_has_scanned_the_segment_by_its_deadline_is_finished() -> N
 
 def test_each_probe_waits_for_the_rate_limit_and_nothing_else_does() -> None:
     table = table_of(
-        old("c-1"), old("c-2"), of_age(timedelta(0), Outcome.YOUNG), of_age(timedelta(days=1), "ancient")
+        *(of_age(timedelta(days=1), f"ancient-{number}") for number in range(100)),
+        *(old(f"c-{number}") for number in range(5)),
+        *(of_age(timedelta(0), f"young-{number}") for number in range(100)),
     )
     add_tombstone(table, "past", expires_at=LONG_AGO)
-    waits: list[None] = []
+    clock = TickingClock(timedelta(milliseconds=1))
+    times: list[datetime] = []
+    gateway = FakeGateway(before=lambda _: times.append(clock.now()))
 
-    report = swept(table, FakeGateway(), rate_limiter=FakeRateLimiter(lambda: waits.append(None)))
+    swept(table, gateway, clock=clock, rate=2)
 
-    assert len(waits) == report.probed == 2
-
-
-def test_as_many_probes_as_there_are_workers_run_at_once_and_never_more() -> None:
-    together = Barrier(4, timeout=10)  # passes only if four run at the same time
-    lock, now, most = Lock(), 0, 0
-
-    def meet(_: Connection) -> None:
-        nonlocal now, most
-        with lock:
-            now += 1
-            most = max(most, now)
-        together.wait()
-        with lock:
-            now -= 1
-
-    table = table_of(*(old(f"c-{number}") for number in range(40)))
-
-    report = swept(table, FakeGateway(before=meet), workers=ThreadWorkers(4))
-
-    assert counted(report) == {Outcome.ALIVE: 40}
-    assert most == 4
+    pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
+    assert pauses == [pytest.approx(timedelta(seconds=0.5), abs=timedelta(milliseconds=20))] * 4
+    assert times[-1] - NOON < timedelta(seconds=3)
 
 
 def test_the_number_of_entries_held_does_not_grow_with_the_table() -> None:
@@ -357,30 +333,10 @@ def test_the_number_of_entries_held_does_not_grow_with_the_table() -> None:
             probed += 1
             clock.advance(timedelta(seconds=1))
 
-    report = swept(table, FakeGateway(before=look), clock=clock, workers=ThreadWorkers(4))
+    report = swept(table, FakeGateway(before=look), clock=clock)
 
     assert report.probed >= 3600
-    assert most_held <= 2 * 4
-
-
-def test_a_bug_is_raised_and_the_deletes_under_way_are_completed() -> None:
-    table = table_of(old("bug"), old("gone"))
-    both_probed = Barrier(2, timeout=10)
-    raised = Event()
-
-    def meet(connection: Connection) -> None:
-        both_probed.wait()
-        if connection.id == "bug":
-            raised.set()
-            raise TypeError("a bug")
-        raised.wait(10)
-
-    gateway = FakeGateway({"gone": ProbeResult.GONE}, before=meet)
-
-    with pytest.raises(TypeError, match="a bug"):
-        swept(table, gateway, workers=ThreadWorkers(2))
-    assert "gone" not in ids(table)
-    assert "bug" in ids(table)
+    assert most_held <= 3 * 256
 
 
 def test_a_bug_ends_the_sweep() -> None:
@@ -391,21 +347,35 @@ def test_a_bug_ends_the_sweep() -> None:
 
 
 def test_a_bug_ends_the_sweep_although_no_further_entry_needs_a_worker() -> None:
-    scanning = Event()
-
     class YoungWithoutEnd(MemoryConnectionTable):
         def scan(self, segment: int, of: int) -> Iterator[Entry]:
             yield old()
             for number in itertools.count():
                 yield of_age(timedelta(), f"young-{number}")
-                scanning.set()
 
-    def fail(_: Connection) -> None:
-        scanning.wait(10)
-        raise TypeError("a bug")
+    class LateGateway(FakeGateway):
+        """Gateway that fails once it has nothing to begin."""
+
+        def probe(self, connections: Iterable[Connection | None]) -> Iterator[tuple[Connection, ProbeResult]]:
+            assert list(itertools.islice(filter(None, connections), 1))
+            assert next(iter(connections)) is None
+            raise TypeError("a bug")
+            yield
 
     with pytest.raises(TypeError, match="a bug"):
-        swept(YoungWithoutEnd(), FakeGateway(before=fail))
+        swept(YoungWithoutEnd(), LateGateway())
+
+
+def test_a_bug_in_a_delete_is_raised() -> None:
+    class BrokenTable(MemoryConnectionTable):
+        def delete_exact(self, entry: Entry) -> bool:
+            raise TypeError("a bug")
+
+    table = BrokenTable()
+    fill(table, old())
+
+    with pytest.raises(TypeError, match="a bug"):
+        swept(table, FakeGateway({"c-1": ProbeResult.GONE}))
 
 
 def test_a_bug_in_the_scan_is_raised() -> None:

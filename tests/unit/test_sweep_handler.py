@@ -9,7 +9,7 @@ import pytest
 
 from app.adapters.gateway import ManagementApiGateway
 from app.adapters.memory import MemoryConnectionTable
-from app.adapters.threads import SteadyRate, ThreadWorkers
+from app.adapters.threads import ThreadWorkers
 from app.domain.errors import StorageUnavailable
 from app.domain.lifecycle import ProbeResult
 from app.domain.model import Connection, ConnectionId, Entry, Tombstone
@@ -64,7 +64,7 @@ def a_handler(table: MemoryConnectionTable, results: Mapping[str, ProbeResult] |
     clock = FixedClock()
     gateway = FakeGateway(results, before=lambda _: clock.advance(timedelta(seconds=1)))
     sweep_connections = SweepConnections(
-        table, gateway, clock, SteadyRate(10**9), ThreadWorkers(1), grace=timedelta(seconds=30)
+        table, gateway, clock, ThreadWorkers(1), grace=timedelta(seconds=30), rate=10**9
     )
     return SweepHandler(sweep_connections, clock, SETTINGS)
 

@@ -26,6 +26,8 @@ type Value = dict[str, Any]
 
 UNKNOWN_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 """Stands for an unknown time that a connection must have."""
+UNSCOPED = "-"
+"""Stands for no account in ``indexedAccount``."""
 MILLISECOND = timedelta(milliseconds=1)
 SECOND = timedelta(seconds=1)
 
@@ -51,10 +53,10 @@ def indexed_region(region: RegionName) -> str:
     return f"{region or '-'}/"
 
 
-def put_if_newer(connection: Connection) -> dict[str, Any]:
+def put_if_newer(connection: Connection, *, index_unscoped: bool = False) -> dict[str, Any]:
     """Return the PutItem request that adds *connection* if there is nothing, or something older."""
     request: dict[str, Any] = {
-        "Item": item_of(connection),
+        "Item": item_of(connection, index_unscoped=index_unscoped),
         "ConditionExpression": "attribute_not_exists(connectionId)",
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
     }
@@ -149,8 +151,8 @@ def connection_or_none(item: Mapping[str, Any]) -> Connection | None:
     return None if is_tombstone(item) else connection_from(item)
 
 
-def item_of(connection: Connection) -> dict[str, Value]:
-    """Return the item of *connection*."""
+def item_of(connection: Connection, *, index_unscoped: bool = False) -> dict[str, Value]:
+    """Return the item of *connection*; *index_unscoped* puts it into the index without an account, too."""
     item: dict[str, Value] = {
         "connectionId": {"S": connection.id},
         "createdAt": number(connection.created_at, MILLISECOND),
@@ -169,8 +171,8 @@ def item_of(connection: Connection) -> dict[str, Value]:
     }
     if connection.client_id != UNKNOWN_CLIENT:
         item["indexedClient"] = {"S": connection.client_id}
-    if connection.account:  # an index key can't be empty
-        item["indexedAccount"] = {"S": connection.account}
+    if connection.account or index_unscoped:  # an index key can't be empty
+        item["indexedAccount"] = {"S": connection.account or UNSCOPED}
         item["indexedRegion"] = {"S": indexed_region(connection.region) + connection.id}
     item.update({name: {"S": text} for name, text in optional.items() if text is not None})
     if connection.connected_at is not None:

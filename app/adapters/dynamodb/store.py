@@ -32,15 +32,20 @@ class DynamoDBConnectionStore:
     ``tombstone`` that replaces a connection               1 + indexes
     expiry by DynamoDB                                     0
     =====================================================  =============================
+
+    *index_unscoped*: connections without an account are in the index by account,
+    too.
     """
 
-    def __init__(self, transport: Transport, table: str) -> None:
+    def __init__(self, transport: Transport, table: str, *, index_unscoped: bool = False) -> None:
         self._transport = transport
         self._table = table
+        self._index_unscoped = index_unscoped
 
     def add(self, connection: Connection) -> Connection:
         try:
-            self._transport.call("PutItem", {"TableName": self._table} | put_if_newer(connection))
+            request = put_if_newer(connection, index_unscoped=self._index_unscoped)
+            self._transport.call("PutItem", {"TableName": self._table} | request)
         except ConditionFailed as failure:
             return existing_or_raise(_own_item(connection.id, failure.item), connection)
         return connection

@@ -2,10 +2,11 @@
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from app.adapters.dynamodb.items import (
+    UNSCOPED,
     connection_from,
     connection_or_none,
     delete_exact,
@@ -21,6 +22,21 @@ from app.domain.selection import Page, Selection
 
 _PAGE_SIZE = 100  # items, of about half a KB; DynamoDB ends a page at 1 MB in any case
 
+RECIPIENT = (
+    "connectionId",
+    "clientId",
+    "account",
+    "region",
+    "createdAt",
+    "connectedAt",
+    "closedAt",
+    "ttl",
+    "apiId",
+    "domainName",
+    "stage",
+)
+"""The attributes that sending needs."""
+
 
 class DynamoDBConnectionTable:
     """ConnectionTable in the DynamoDB *table* with the indexes ``byClient`` and ``byAccount``.
@@ -28,12 +44,35 @@ class DynamoDBConnectionTable:
     Cost in read units: ``scan`` one per 4 KB of the segment (consistent),
     ``page`` one per 8 KB of the items that it looks at, ``get`` 1.
     ``delete_exact`` costs as many write units as the store's ``remove``.
+
+    ``page`` reads up to *page_size* items at once, or as many as DynamoDB returns
+    (1 MB) if that is ``None``; and of each only *attributes*, if they are given.
+    It reads the whole table to find an account's connections without an
+    *account_index*, or those without an account unless *index_unscoped*.
     """
 
-    def __init__(self, transport: Transport, table: str, *, page_size: int = _PAGE_SIZE) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        table: str,
+        *,
+        page_size: int | None = _PAGE_SIZE,
+        attributes: Sequence[str] = (),
+        account_index: bool = True,
+        index_unscoped: bool = False,
+    ) -> None:
         self._transport = transport
         self._table = table
         self._page_size = page_size
+        self._account_index = account_index
+        self._index_unscoped = index_unscoped
+        self._projection: dict[str, Any] = {}
+        if attributes:  # by other names, since some are reserved words
+            names = {f"#p{number}": name for number, name in enumerate(attributes)}
+            self._projection = {
+                "ProjectionExpression": ", ".join(names),
+                "ExpressionAttributeNames": names,
+            }
 
     def get(self, connection_id: ConnectionId) -> Connection | None:
         request = {"TableName": self._table, "Key": key(connection_id), "ConsistentRead": True}
@@ -58,8 +97,10 @@ class DynamoDBConnectionTable:
             del items
 
     def page(self, selection: Selection, after: str | None = None) -> Page:
-        index = _index_of(selection)
-        request: dict[str, Any] = {"TableName": self._table, "Limit": self._page_size}
+        index = self._index_of(selection)
+        request: dict[str, Any] = {"TableName": self._table} | self._projection
+        if self._page_size is not None:
+            request["Limit"] = self._page_size
         if after is not None:
             request["ExclusiveStartKey"] = _key_from(after, index)
         if index is None:
@@ -79,6 +120,20 @@ class DynamoDBConnectionTable:
         except ConditionFailed as failure:
             return failure.outcome_unknown
         return "Attributes" in answer.body or answer.outcome_unknown
+
+    def _index_of(self, selection: Selection) -> "_Index | None":
+        """Return the index part that has the selection; ``None`` if it takes a scan.
+
+        Connections without a client id are in no index.
+        """
+        if selection.client_id not in (None, UNKNOWN_CLIENT):
+            return _Index("byClient", "indexedClient", selection.client_id)
+        if not self._account_index or selection.account is None:
+            return None
+        if selection.account or self._index_unscoped:
+            region = "" if selection.region is None else indexed_region(selection.region)
+            return _Index("byAccount", "indexedAccount", selection.account or UNSCOPED, region)
+        return None
 
 
 class _Index(NamedTuple):
@@ -100,19 +155,6 @@ class _Index(NamedTuple):
             "KeyConditionExpression": condition,
             "ExpressionAttributeValues": values,
         }
-
-
-def _index_of(selection: Selection) -> _Index | None:
-    """Return the index part that has the selection; ``None`` if it takes a scan.
-
-    Connections without a client id or an account are in no index.
-    """
-    if selection.client_id not in (None, UNKNOWN_CLIENT):
-        return _Index("byClient", "indexedClient", selection.client_id)
-    if selection.account:
-        region = "" if selection.region is None else indexed_region(selection.region)
-        return _Index("byAccount", "indexedAccount", selection.account, region)
-    return None
 
 
 def _token(key: Any) -> str:

@@ -1,0 +1,77 @@
+"""The container of sending and of the command line: the operations, and what delivers messages."""
+
+from dependency_injector import providers
+
+from app.adapters.dynamodb.deliveries import DynamoDBDeliveries
+from app.adapters.dynamodb.direct import direct_transport
+from app.adapters.dynamodb.table import RECIPIENT, DynamoDBConnectionTable
+from app.adapters.dynamodb.transport import Transport
+from app.adapters.gateway import ManagementApiGateway
+from app.adapters.memory import MemoryDeliveries
+from app.adapters.messages import message_from
+from app.adapters.sqs import SqsQueue
+from app.containers.operations import Operations
+from app.domain import ports
+from app.domain.pace import Pace
+from app.domain.sending import DeliverMessage
+from app.settings import required
+
+
+class Sending(Operations):
+    """What sending needs besides, each built once."""
+
+    settings = Operations.settings
+    # the SDK takes as long to read a recipient as it takes to send to it
+    direct: providers.Provider[Transport] = providers.Singleton(direct_transport, **Operations.connecting)
+    reading = providers.Selector(
+        settings.provided.store, **{"dynamodb": direct, "dynamodb-boto3": Operations.transport}
+    )
+    recipients: providers.Provider[ports.RecipientPages] = providers.Selector(
+        settings.provided.storage,
+        dynamodb=providers.Singleton(
+            DynamoDBConnectionTable,
+            table=Operations.table_name,
+            transport=reading,
+            page_size=None,
+            attributes=RECIPIENT,
+            account_index=settings.provided.has_account_index,
+            index_unscoped=settings.provided.includes_unscoped,
+        ),
+        memory=Operations.table,
+        imported=Operations.table,
+    )
+    in_dynamodb = providers.Singleton(
+        DynamoDBDeliveries,
+        Operations.transport,
+        providers.Callable(required, settings.provided.deliveries_table, "DELIVERIES_TABLE"),
+        clock=Operations.clock,
+    )
+    deliveries: providers.Provider[ports.Deliveries] = providers.Selector(
+        settings.provided.storage,
+        dynamodb=in_dynamodb,
+        memory=providers.Singleton(MemoryDeliveries, Operations.clock),
+        imported=in_dynamodb,
+    )
+    courier: providers.Provider[ports.Courier] = providers.Singleton(
+        ManagementApiGateway, region=settings.provided.region, endpoint=settings.provided.gateway_endpoint
+    )
+    queue: providers.Provider[ports.MessageQueue] = providers.Singleton(
+        SqsQueue,
+        name=providers.Callable(required, settings.provided.message_queue, "MESSAGE_QUEUE"),
+        region=Operations.connecting["region"],
+        connect_timeout=Operations.timeouts.connect,
+        read_timeout=Operations.timeouts.read,
+    )
+    read_message: providers.Provider[ports.MessageReader] = providers.Object(message_from)
+    deliver_message = providers.Singleton(
+        DeliverMessage,
+        recipients,
+        Operations.table,
+        courier,
+        deliveries,
+        Operations.clock,
+        Operations.workers,
+        providers.Singleton(Pace, settings.provided.send_rate),
+        Operations.sweep.grace,
+        settings.provided.includes_unscoped,
+    )

@@ -1,0 +1,374 @@
+"""The use case of sending: deliver a message to its audience, each recipient once if it can be had."""
+
+import random
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from heapq import heappop, heappush
+from itertools import batched, count
+from typing import NamedTuple
+
+from app.domain.delivery import (
+    Audience,
+    Delivery,
+    DeliveryReport,
+    Message,
+    Outcome,
+    Progress,
+    Retry,
+    SendResult,
+    checked,
+    delay_step,
+)
+from app.domain.errors import StorageUnavailable
+from app.domain.lifecycle import is_within_grace
+from app.domain.model import Connection, ConnectionId
+from app.domain.pace import Pace
+from app.domain.ports import (
+    Clock,
+    ConnectionTable,
+    Courier,
+    Deliveries,
+    Pending,
+    RecipientPages,
+    WorkerPool,
+)
+from app.domain.reading import read_ahead
+
+MAX_THROTTLED = 5
+"""Attempts for a recipient that are throttled."""
+MAX_FAILED = 3
+"""Attempts that fail or are not answered."""
+MAX_WAITING = 1000
+"""Recipients that wait to be tried again; further ones are sent nothing until there are fewer."""
+
+_MAX_EVICTIONS = 64  # under way
+_LOOKED_UP_AT_ONCE = 50  # recipients that another invocation has left, one after the other by one worker
+_LINGER = timedelta(milliseconds=250)  # at the end of a page, for the answers that are still to come
+_PAUSE = timedelta(milliseconds=250)  # before a second attempt, doubled for each further one
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverMessage:
+    """Deliver a message to its audience, at least once and as a rule exactly once.
+
+    Recipients are read in pages, the next one while the last is being sent, and
+    the progress is recorded after each page. So memory does not grow with the
+    audience, and an invocation that follows a killed one repeats one page at
+    most.
+
+    A recipient is tried again after it was throttled, after a failure, without
+    an answer, and for as long as its handshake may be pending. Only a connection
+    that is past its *grace* and not found by the gateway is evicted.
+    """
+
+    recipients: RecipientPages
+    table: ConnectionTable
+    courier: Courier
+    deliveries: Deliveries
+    clock: Clock
+    workers: WorkerPool
+    pace: Pace
+    grace: timedelta
+    unscoped: bool = False
+
+    def __call__(
+        self, message: Message, audience: Audience, *, until: datetime, claimed_until: datetime
+    ) -> Delivery:
+        """Deliver *message*, and return what became of it; from *until* on no request is begun.
+
+        If that leaves some of the audience, the delivery is not finished: call again.
+
+        Raises:
+            InvalidMessage: it is too long, or its id has been used for another message.
+            AlreadyDelivered: it is finished.
+            DeliveryClaimed: another invocation has claimed it.
+            StorageUnavailable: a store did not answer in time; call again to go on.
+        """
+        checked(message)
+        delivery = self.deliveries.claim(message, str(audience), until=claimed_until)
+        run = _Run(self, message, audience, delivery, until)
+        for connection, result in self.courier.deliver(message.frame, run.connections()):
+            run.settle(connection, result)
+        progress = run.ended()
+        return self.deliveries.release(delivery, progress, self.clock.now() if run.is_complete else None)
+
+    def count(self, audience: Audience) -> int:
+        """Return how many recipients *audience* has now.
+
+        Raises:
+            StorageUnavailable: the store did not answer in time.
+        """
+        return sum(len(page.connections) for page in self.pages(audience, Progress()))
+
+    def pages(self, audience: Audience, progress: Progress) -> "Iterator[_Page]":
+        """Yield the pages of recipients from where *progress* is."""
+        if audience.connection_id is not None and not progress.report.selected:
+            connection = self.table.get(audience.connection_id)
+            yield _Page([connection] if connection else [], 0, None, is_last=True)
+        selections = audience.selections(unscoped=self.unscoped)
+        for number in range(progress.selection, len(selections)):
+            after = progress.after if number == progress.selection else None
+            while True:
+                page = self.recipients.page(selections[number], after)
+                now = self.clock.now()
+                chosen = [
+                    it
+                    for it in page.connections
+                    if it.expires_at > now and audience.includes(it, unscoped=self.unscoped)
+                ]
+                after = page.next
+                following = number if after else number + 1
+                yield _Page(chosen, following, after, is_last=following == len(selections))
+                if after is None:
+                    break
+
+
+class _Page(NamedTuple):
+    """Recipients, and where those after them begin: see ``Progress``."""
+
+    connections: Sequence[Connection]
+    selection: int
+    after: str | None
+    is_last: bool
+
+
+@dataclass(slots=True)
+class _Attempts:
+    """A recipient that has been tried, and the answers so far."""
+
+    connection: Connection
+    throttled: int = 0
+    failed: int = 0
+    young: int = 0
+    unknown: bool = False
+
+    def as_retry(self, *, unknown: bool = False) -> Retry:
+        return Retry(
+            self.connection.id, self.throttled, self.failed, self.young, unknown=self.unknown or unknown
+        )
+
+
+class _Run:
+    """One invocation's work on a delivery."""
+
+    def __init__(
+        self,
+        use_case: DeliverMessage,
+        message: Message,
+        audience: Audience,
+        delivery: Delivery,
+        until: datetime,
+    ) -> None:
+        self._use_case = use_case
+        self._clock = use_case.clock
+        self._pace = use_case.pace
+        self._message = message
+        self._audience = audience
+        self._delivery = delivery
+        self._until = until
+        report = delivery.progress.report
+        self._selected = report.selected
+        self._outcomes = Counter(report.outcomes)
+        del self._outcomes[Outcome.LEFT]
+        self._delays = Counter(report.delays)
+        self._in_flight: dict[ConnectionId, Connection] = {}
+        self._tried: dict[ConnectionId, _Attempts] = {}
+        """Those in flight or waiting whose first attempt was answered."""
+        self._waiting: list[tuple[datetime, int, _Attempts]] = []
+        self._numbers = count()
+        self._unsent: list[Retry] = []
+        self._evictions: deque[Pending[bool]] = deque()
+        self._place = delivery.progress.selection, delivery.progress.after
+        self.is_complete = False
+        """Whether every recipient was read, and has its outcome."""
+
+    def connections(self) -> Iterator[Connection | None]:
+        """Yield whom to send to next, and ``None`` if that is nobody now."""
+        yield from self._resumed()
+        use_case = self._use_case
+        pages = use_case.pages(self._audience, self._delivery.progress)
+        for page in read_ahead(pages, use_case.workers):
+            if self._is_over():
+                break
+            if page is None:
+                yield self._due()
+                continue
+            yield from self._sent(page.connections)
+            self._place = page.selection, page.after
+            if not page.is_last or self._waiting or self._in_flight:
+                yield from self._recorded()
+        else:
+            self.is_complete = True
+        while self._in_flight or (self._waiting and not self._is_over()):
+            yield self._due()
+        self.is_complete &= not self._waiting and not self._unsent
+
+    def settle(self, connection: Connection, result: SendResult) -> None:
+        """Note an answer: it is an outcome, or the recipient has to be tried again."""
+        now = self._clock.now()
+        self._in_flight.pop(connection.id, None)
+        tried = self._tried.pop(connection.id, None)
+        if tried is None or not tried.throttled:  # a client whose buffer is full is throttled again and again
+            self._pace.answered(now, throttled=result is SendResult.THROTTLED)
+        if result is SendResult.DELIVERED:
+            self._outcomes[Outcome.DELIVERED] += 1
+            self._delays[delay_step(now - self._message.time)] += 1
+            return
+        tried = tried or _Attempts(connection)
+        outcome = self._outcome(tried, result, now)
+        if outcome is None:
+            return
+        if outcome is Outcome.GONE:
+            self._evict(connection)
+        self._outcomes[Outcome.UNKNOWN if tried.unknown else outcome] += 1
+
+    def ended(self) -> Progress:
+        """Return the progress in the end, once the evictions under way are done."""
+        while self._evictions:
+            self._evicted(self._evictions.popleft())
+        return self._progress()
+
+    def _outcome(self, tried: _Attempts, result: SendResult, now: datetime) -> Outcome | None:
+        """Return what became of a recipient that did not get it; ``None`` if it is tried again."""
+        match result:
+            case SendResult.FORBIDDEN | SendResult.TOO_LARGE:
+                return Outcome(result.value)
+            case SendResult.GONE:
+                if not self._is_young(tried, now):
+                    return Outcome.GONE
+                tried.young += 1
+                due = now + _pause(tried.young)
+                outcome, is_last = Outcome.YOUNG_GONE, not self._is_young(tried, due)
+            case SendResult.THROTTLED:
+                tried.throttled += 1
+                due = now + _pause(tried.throttled)
+                outcome, is_last = Outcome.THROTTLED, tried.throttled == MAX_THROTTLED
+            case _:
+                tried.unknown |= result is SendResult.UNANSWERED
+                tried.failed += 1
+                due = now + _pause(tried.failed)
+                outcome, is_last = Outcome.FAILED, tried.failed == MAX_FAILED
+        if is_last:
+            return outcome
+        self._wait_until(due, tried)
+        return None
+
+    def _is_young(self, tried: _Attempts, at: datetime) -> bool:
+        return is_within_grace(tried.connection, at, self._use_case.grace)
+
+    def _wait_until(self, due: datetime, tried: _Attempts) -> None:
+        self._tried[tried.connection.id] = tried
+        heappush(self._waiting, (due, next(self._numbers), tried))
+
+    def _resumed(self) -> Iterator[Connection | None]:
+        """Put the recipients that another invocation has left among those that wait, once they are found."""
+        chunks = list(batched(self._delivery.progress.retries, _LOOKED_UP_AT_ONCE, strict=False))
+        found = [self._use_case.workers.start(partial(self._found, chunk)) for chunk in chunks]
+        for chunk, pending in zip(chunks, found, strict=True):
+            while not pending.done():
+                yield self._due()
+            if self._is_over():
+                self._unsent += chunk
+                continue
+            for retry, connection in pending.result():
+                if connection is None:
+                    self._outcomes[Outcome.UNKNOWN if retry.unknown else Outcome.GONE] += 1
+                else:
+                    self._wait_until(self._clock.now(), _Attempts(connection, *retry[1:]))
+
+    def _found(self, retries: Sequence[Retry]) -> list[tuple[Retry, Connection | None]]:
+        return [(retry, self._use_case.table.get(retry.connection_id)) for retry in retries]
+
+    def _sent(self, connections: Sequence[Connection]) -> Iterator[Connection | None]:
+        """Yield *connections*, and between them those due again; when the time is up, leave the rest."""
+        expires_at = self._message.expires_at
+        for connection in connections:
+            self._selected += 1
+            while True:
+                now = self._clock.now()
+                if now >= self._until:
+                    self._unsent.append(Retry(connection.id))
+                    break
+                if expires_at is not None and now >= expires_at:
+                    self._outcomes[Outcome.EXPIRED] += 1
+                    break
+                if (again := self._due_at(now)) is not None:
+                    yield again
+                elif self._has_room() and self._pace.take(now):
+                    self._in_flight[connection.id] = connection
+                    yield connection
+                    break
+                else:
+                    yield None
+
+    def _has_room(self) -> bool:
+        while self._evictions and self._evictions[0].done():
+            self._evicted(self._evictions.popleft())
+        return len(self._waiting) < MAX_WAITING and len(self._evictions) < _MAX_EVICTIONS
+
+    def _due(self) -> Connection | None:
+        return self._due_at(self._clock.now())
+
+    def _due_at(self, now: datetime) -> Connection | None:
+        """Return a recipient that is due again, if there is one and the pace allows it."""
+        while self._waiting and self._waiting[0][0] <= now < self._until:
+            _, _, tried = self._waiting[0]
+            expires_at = self._message.expires_at
+            if expires_at is not None and now >= expires_at:
+                heappop(self._waiting)
+                del self._tried[tried.connection.id]
+                self._outcomes[Outcome.UNKNOWN if tried.unknown else Outcome.EXPIRED] += 1
+                continue
+            if not self._pace.take(now):
+                return None
+            heappop(self._waiting)
+            self._in_flight[tried.connection.id] = tried.connection
+            return tried.connection
+        return None
+
+    def _is_over(self) -> bool:
+        return self._clock.now() >= self._until
+
+    def _recorded(self) -> Iterator[Connection | None]:
+        """Record the progress after a page, once it is answered but for a few slow recipients."""
+        patience = self._clock.now() + _LINGER
+        while self._in_flight and self._clock.now() < patience:
+            yield self._due()
+        use_case = self._use_case
+        recorded = use_case.workers.start(
+            partial(use_case.deliveries.record, self._delivery, self._progress())
+        )
+        while not recorded.done():
+            yield None
+        recorded.result()
+
+    def _progress(self) -> Progress:
+        flying = (
+            self._tried.get(name, _Attempts(connection)).as_retry(unknown=True)
+            for name, connection in self._in_flight.items()
+        )
+        waiting = (tried.as_retry() for _, _, tried in self._waiting)
+        retries = (*flying, *waiting, *self._unsent)
+        outcomes = +self._outcomes
+        if retries:
+            outcomes[Outcome.LEFT] = len(retries)
+        report = DeliveryReport(selected=self._selected, outcomes=outcomes, delays=dict(self._delays))
+        return Progress(report, *self._place, retries)
+
+    def _evict(self, connection: Connection) -> None:
+        use_case = self._use_case
+        self._evictions.append(use_case.workers.start(partial(use_case.table.delete_exact, connection)))
+
+    def _evicted(self, eviction: Pending[bool]) -> None:
+        with suppress(StorageUnavailable):  # the entry stays until a sweep
+            eviction.result()
+
+
+def _pause(attempts: int) -> timedelta:
+    """Return a pause after so many attempts; random, or all that failed together would come back together."""
+    longest: timedelta = _PAUSE * 2.0 ** (attempts - 1)
+    return longest * random.uniform(0.5, 1)  # noqa: S311 - not a secret
