@@ -77,7 +77,8 @@ def waiting(sentence: str) -> AbstractContextManager[object]:
 def progress(sentence: str) -> Iterator[Callable[[int, int], None]]:
     """Yield a function that shows how many of how many are done, if the error output is a terminal."""
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=Console(stderr=True, markup=False, emoji=False), transient=True) as bar:
+    errors = Console(stderr=True, markup=False, emoji=False)
+    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
         task = bar.add_task(sentence, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total or None)
 

@@ -24,11 +24,14 @@ from app.domain.delivery import (
     checked,
     merged,
 )
+from app.domain.errors import InvalidMessage
 from app.domain.model import REGION
+from app.domain.ports import Clock
 from app.settings import InvalidSetting, Settings
 
 _A_FRAME = 32 * 1024  # bytes; each counts as a message (API Gateway's pricing page)
 _DOLLARS_PER_MILLION = 1.0  # of those, in us-east-1
+_LONGEST_WAIT = timedelta(minutes=15)
 _EVERY = 0.5  # s, between two looks at a delivery
 _PERCENTILE = 0.99
 _MS = timedelta(milliseconds=1)
@@ -53,16 +56,32 @@ class _Regions:
         found = {region: it.deliveries().get(message_id) for region, it in self.use_cases.items()}
         return {region: delivery for region, delivery in found.items() if delivery is not None}
 
-    def finished(self, message_id: MessageId) -> dict[str, Delivery]:
-        """Return the deliveries once all are finished; until then, a progress bar shows how far they are."""
+    def finished(self, message: Message, clock: Clock) -> dict[str, Delivery]:
+        """Return the deliveries once all are finished; until then, a progress bar shows how far they are.
+
+        Raises:
+            InvalidMessage: the id has been used for another message.
+            Exit: they take too long.
+        """
+        until = clock.now() + _LONGEST_WAIT
         with screen.progress("Delivering; Ctrl-C ends the waiting, not the delivery.") as show:
             while True:
-                known = self.deliveries(message_id)
+                known = self.deliveries(message.id)
+                if any(it.digest != message.digest for it in known.values()):
+                    raise InvalidMessage(f"The id {message.id} has been used for another message.")
                 report = merged(it.progress.report for it in known.values())
                 show(report.selected - report.count(Outcome.LEFT), report.selected)
                 if len(known) == len(self.use_cases) and all(it.finished_at for it in known.values()):
                     return known
+                if clock.now() >= until:
+                    break
                 self.session.pause(_EVERY)
+        typer.echo(
+            f"It is not finished after {_LONGEST_WAIT // timedelta(minutes=1)} minutes: look for "
+            f"delivery.refused in the log, and at deliveries {screen.plain(message.id)}.",
+            err=True,
+        )
+        raise typer.Exit(1)
 
 
 @cli.command()
@@ -118,7 +137,7 @@ def send(
         for those in where.use_cases.values():
             those.queue().put(body)
         if wait:
-            _show(where.finished(message.id), as_json=json)
+            _show(where.finished(message, use_cases.clock()), as_json=json)
         else:
             typer.echo(message.id)
             typer.echo("It is in the queue; the command deliveries says what became of it.", err=True)

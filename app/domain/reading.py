@@ -1,6 +1,6 @@
 """Reading ahead, so that nobody waits for a page of the table."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import suppress
 from functools import partial
 
@@ -8,10 +8,10 @@ from app.domain.errors import StorageUnavailable
 from app.domain.ports import WorkerPool
 
 
-def read_ahead[T](items: Iterator[T], workers: WorkerPool) -> Iterator[T | None]:
+def read_ahead[T](items: Iterator[T], workers: WorkerPool) -> Generator[T | None]:
     """Yield *items*, while a worker reads the next one; ``None`` as long as it is not there yet.
 
-    When it is closed, it waits for the worker.
+    Closing it waits for the worker.
     """
     pending = workers.start(partial(next, items, None))
     try:

@@ -47,7 +47,7 @@ MAX_WAITING = 1000
 
 _MAX_EVICTIONS = 64  # under way
 _LOOKED_UP_AT_ONCE = 50  # recipients that another invocation has left, one after the other by one worker
-_LINGER = timedelta(milliseconds=250)  # at the end of a page, for the answers that are still to come
+_LINGER = timedelta(milliseconds=50)  # at the end of a page, for the last answers; the pace makes up for it
 _PAUSE = timedelta(milliseconds=250)  # before a second attempt, doubled for each further one
 
 
@@ -183,15 +183,14 @@ class _Run:
         self._unsent: list[Retry] = []
         self._evictions: deque[Pending[bool]] = deque()
         self._place = delivery.progress.selection, delivery.progress.after
+        self._pages = read_ahead(use_case.pages(audience, delivery.progress), use_case.workers)
         self.is_complete = False
         """Whether every recipient was read, and has its outcome."""
 
     def connections(self) -> Iterator[Connection | None]:
         """Yield whom to send to next, and ``None`` if that is nobody now."""
         yield from self._resumed()
-        use_case = self._use_case
-        pages = use_case.pages(self._audience, self._delivery.progress)
-        for page in read_ahead(pages, use_case.workers):
+        for page in self._pages:
             if self._is_over():
                 break
             if page is None:
@@ -227,7 +226,8 @@ class _Run:
         self._outcomes[Outcome.UNKNOWN if tried.unknown else outcome] += 1
 
     def ended(self) -> Progress:
-        """Return the progress in the end, once the evictions under way are done."""
+        """Return the progress in the end, once what the workers are doing is done."""
+        self._pages.close()
         while self._evictions:
             self._evicted(self._evictions.popleft())
         return self._progress()

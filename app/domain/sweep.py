@@ -1,7 +1,7 @@
 """The sweep: find the connections whose disconnect was missed, and delete their entries."""
 
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -139,6 +139,7 @@ class _Run:
         self._pace = Pace(use_case.rate)
         self._until = until
         self._dry_run = dry_run
+        self._chunks: Generator[list[Entry] | None] | None = None
         self._deletes: deque[tuple[Outcome, Pending[bool]]] = deque()
         self.outcomes: Counter[Outcome] = Counter()
         self.probed = 0
@@ -148,8 +149,9 @@ class _Run:
     def connections(self, segment: int, of: int) -> Iterator[Connection | None]:
         """Yield the connections to probe, and ``None`` if that is nobody now; settle all other entries."""
         use_case = self._use_case
+        self._chunks = read_ahead(_chunks(use_case.table.scan(segment, of)), use_case.workers)
         try:
-            for chunk in read_ahead(_chunks(use_case.table.scan(segment, of)), use_case.workers):
+            for chunk in self._chunks:
                 for entry in chunk or ():
                     yield from self._examined(entry)
                     if self.outcomes[Outcome.LEFT_FOR_NEXT_TIME]:
@@ -168,7 +170,9 @@ class _Run:
             self.outcomes[outcome] += 1
 
     def complete(self) -> None:
-        """Count the deletes that are under way, once they are done."""
+        """Wait for the workers, and count the deletes that were under way."""
+        if self._chunks is not None:
+            self._chunks.close()
         while self._deletes:
             self._count_delete()
 

@@ -195,6 +195,27 @@ def test_waiting_ends_with_the_report(desk: Desk) -> None:
     assert desk.pauses == [0.5, 0.5]
 
 
+def test_waiting_has_an_end(desk: Desk) -> None:
+    desk.between = [lambda: desk.time.advance(timedelta(minutes=15))]
+
+    result = desk.run(*SEND, *ACCOUNT, "--wait", "--id", "m-1")
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == (
+        "It is not finished after 15 minutes: look for delivery.refused in the log, and at deliveries m-1.\n"
+    )
+
+
+def test_the_report_of_another_message_with_the_id_is_not_taken_for_its_own(desk: Desk) -> None:
+    desk.run(*SEND, *ACCOUNT, "--id", "m-1")
+    deliver(desk)
+
+    result = desk.run(*SEND, "--everyone", "--wait", "--id", "m-1")
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "The id m-1 has been used for another message.\n"
+
+
 def test_the_report_as_json(desk: Desk) -> None:
     desk.add("c-1")
     desk.between = [lambda: deliver(desk)]
