@@ -3,14 +3,18 @@
 A pair is one new process per subject and backend. The order of the subjects
 is reversed with every pair, and the first pair is discarded. Only samples of
 the same minute are compared.
+
+``send``: sending instead, beside its peers and under faults.
 """
 
 import argparse
+import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from random import SystemRandom
 from tempfile import TemporaryDirectory
 
 from rich.console import Console
@@ -25,10 +29,13 @@ from tests.benchmarks.report import (
     a_console,
     show,
     show_instructions,
+    show_sending,
     show_sizes,
     show_sweep_memory,
     write_json,
+    write_sending_json,
 )
+from tests.benchmarks.send import measure_sending
 from tests.benchmarks.servers import authority, dynamodb_local, stub
 from tests.benchmarks.subjects import FLOOR, LIMIT, OURS, OURS_BOTO3, SEED, SUBJECTS, Backend, Subject
 from tests.benchmarks.sweep import measure_sweeps
@@ -44,11 +51,20 @@ class Options:
     calls: Calls
     backends: Sequence[str]
     instructions: bool
+    part: str | None
+    seed: int
 
 
 def main() -> None:
     options = _options()
     console = a_console()
+    if options.part == "send":
+        _send(console, options.seed)
+    else:
+        _compare(console, options)
+
+
+def _compare(console: Console, options: Options) -> None:
     began = time.monotonic()
     console.print("Assembling the functions in build/bench ...")
     assemble()
@@ -87,8 +103,24 @@ def main() -> None:
     )
 
 
+def _send(console: Console, seed: int) -> None:
+    began = time.monotonic()
+    with console.status("") as status:
+        verdicts = measure_sending(seed, status.update)
+    show_sending(console, verdicts)
+    write_sending_json(CHECKOUT / "build" / "bench-send.json", verdicts, seed=seed)
+    console.print(
+        f"seed {seed}; {time.monotonic() - began:.0f} s; load average {os.getloadavg()[0]:.1f} "
+        f"on {os.cpu_count()} cores; build/bench-send.json"
+    )
+
+
 def _options() -> Options:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("part", nargs="?", choices=["send"], help="measure only sending; takes two minutes")
+    parser.add_argument(
+        "--seed", type=int, default=SystemRandom().randrange(10_000), help="of the faults in sending"
+    )
     parser.add_argument("--pairs", type=int, default=21)
     parser.add_argument(
         "--calls", type=int, default=200, help="measured $connects and $disconnects per process"
@@ -104,6 +136,8 @@ def _options() -> Options:
         calls=Calls(chosen.warm_up, chosen.calls),
         backends=[name for name, short in _ALL.items() if short in chosen.against],
         instructions=chosen.instructions,
+        part=chosen.part,
+        seed=chosen.seed,
     )
 
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -24,6 +24,15 @@ from tests.benchmarks.subjects import OURS, SEED
 _COLOURS = {"met": "green", "missed": "red", "open": "yellow"}
 _PLAIN_WIDTH = 132
 _TEN = 10
+
+
+class Verdict(NamedTuple):
+    """A figure of sending and its bar, as text; without a bar or a measurement, ``is_met`` is ``None``."""
+
+    figure: str
+    measured: str
+    bar: str
+    is_met: bool | None
 
 
 def a_console() -> Console:
@@ -77,6 +86,18 @@ def show_sweep_memory(console: Console, memory: Mapping[int, int]) -> None:
     )
 
 
+def show_sending(console: Console, verdicts: Sequence[Verdict]) -> None:
+    """Print the figures of sending beside their bars."""
+    table = Table(title="Sending", title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
+    for heading in ("figure", "measured", "bar", "met?"):
+        table.add_column(heading, no_wrap=heading != "measured")
+    for figure, measured, bar, is_met in verdicts:
+        verdict = "" if is_met is None else "met" if is_met else "missed"
+        table.add_row(figure, measured, bar, _coloured(verdict))
+    console.print(table)
+    console.print()
+
+
 def show_instructions(console: Console, counts: Mapping[str, Mapping[str, float]]) -> None:
     """Print the instruction counts by valgrind, each with its ratio to seed."""
     table = Table(
@@ -108,8 +129,23 @@ def write_json(
     **more: Any,
 ) -> None:
     """Write all samples, results and the environment as JSON."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    document = {
+    document = _circumstances(target) | {
+        "callsPerProcess": asdict(calls),
+        "bytesAddedToBase": dict(sizes),
+        "figures": [comparison.as_json() for comparison in comparisons],
+        "samples": samples,
+    }
+    _write(path, document | more)
+
+
+def write_sending_json(path: Path, verdicts: Iterable[Verdict], *, seed: int) -> None:
+    """Write the figures of sending and the environment as JSON."""
+    _write(path, _circumstances("bench") | {"seed": seed, "figures": [it._asdict() for it in verdicts]})
+
+
+def _circumstances(target: str) -> dict[str, Any]:
+    """Return the date, the command, the commit and the environment of a run."""
+    return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": f'make {target} ARGS="{" ".join(sys.argv[1:])}"' if sys.argv[1:] else f"make {target}",
         "commit": _printed("git", "describe", "--always", "--dirty", "--abbrev=12"),
@@ -121,12 +157,12 @@ def write_json(
             "loadAverage": os.getloadavg(),
             "versions": {name: version(name) for name in ("boto3", "botocore", "dependency-injector")},
         },
-        "callsPerProcess": asdict(calls),
-        "bytesAddedToBase": dict(sizes),
-        "figures": [comparison.as_json() for comparison in comparisons],
-        "samples": samples,
     }
-    path.write_text(json.dumps(document | more, indent=1, ensure_ascii=False) + "\n")
+
+
+def _write(path: Path, document: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
 
 
 def _number(value: float) -> str:

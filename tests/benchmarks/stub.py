@@ -10,8 +10,10 @@ import ssl
 import sys
 import time
 import zlib
+from collections.abc import Mapping
 from email.utils import formatdate
 from functools import lru_cache
+from typing import Any
 
 ITEM: dict[str, object] = {
     "connectionId": {"S": "JKJcXeXAmPl3AbC="},
@@ -61,14 +63,14 @@ class DynamoDB(KeepAlive):
             if len(rest) < length:
                 return
             body, self._received = rest[:length], rest[length:]
-            self._transport.write(_answer(_body_for(body), int(time.time())))
+            self._transport.write(_answer(self.body_for(json.loads(body)), int(time.time())))
 
-
-def _body_for(request: bytes) -> bytes:
-    parameters = json.loads(request)
-    if parameters.get("ReturnValues") != "ALL_OLD":
-        return _NOTHING
-    return json.dumps({"Attributes": ITEM | parameters["Key"]}, separators=(",", ":")).encode()
+    @staticmethod
+    def body_for(request: Mapping[str, Any]) -> bytes:
+        """Return the body of the answer."""
+        if request.get("ReturnValues") != "ALL_OLD":
+            return _NOTHING
+        return json.dumps({"Attributes": ITEM | request["Key"]}, separators=(",", ":")).encode()
 
 
 @lru_cache(maxsize=16)

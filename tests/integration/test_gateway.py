@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from hashlib import sha256
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,6 +53,8 @@ REGION = "eu-central-1"
 AWS_ID = "JKJcXeXAmPl3AbC="
 OWN_DOMAIN = f"a1b2c3d4e5.execute-api.{REGION}.amazonaws.com"
 
+FRAME = '{"id":"m-1","data":"é"}'.encode()
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 GONE = b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n"
 GIVES_CREDENTIALS_ONCE = """
 import json, pathlib
@@ -207,6 +210,43 @@ def test_the_request_is_the_sdks_own_to_the_byte(
     assert ours.connection_id == name
     for request in (theirs, ours):
         assert _signature(request, api.endpoint) in request.headers["Authorization"]
+
+
+@pytest.mark.parametrize("name", [AWS_ID, "a/b+c?d#e%20 é"])
+@pytest.mark.parametrize("token", ["", "token"])
+def test_a_message_is_signed_with_its_content_as_the_sdk_signs_it(
+    api: ManagementApi, monkeypatch: pytest.MonkeyPatch, name: str, token: str
+) -> None:
+    monkeypatch.setenv("AWS_SESSION_TOKEN", token)
+
+    [(_, result)] = a_gateway(endpoint=api.endpoint).deliver(FRAME, [called(name)])
+
+    [request] = api.requests
+    assert result is SendResult.DELIVERED
+    assert api.frames == {name: [FRAME]}
+    assert request.headers["Content-Type"] == "application/octet-stream"
+    assert request.headers["X-Amz-Content-Sha256"] == sha256(FRAME).hexdigest()
+    assert _signature(request, api.endpoint, FRAME) in request.headers["Authorization"]
+    signed = request.headers["Authorization"].partition("SignedHeaders=")[2].partition(",")[0].split(";")
+    assert {"host", "x-amz-content-sha256", "x-amz-date"} <= set(signed)
+    assert ("x-amz-security-token" in signed) == bool(token)
+
+
+def test_a_message_is_never_sent_twice_by_itself() -> None:
+    """Not even on a kept connection that turns out to be closed, as libcurl does with other requests."""
+
+    def answer_once(connection: socket.socket) -> None:
+        request_from(connection)
+        connection.sendall(OK)
+        request_from(connection)
+
+    with peer(answer_once, always_saying(OK)) as other:
+        gateway = a_gateway(endpoint=f"http://{other.host}:{other.port}")
+
+        results = [[result for _, result in gateway.deliver(FRAME, [called()])] for _ in range(3)]
+
+    assert results == [[SendResult.DELIVERED], [SendResult.UNANSWERED], [SendResult.DELIVERED]]
+    assert other.connections == 2
 
 
 def test_a_session_token_goes_with_the_request(api: ManagementApi, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -503,11 +543,14 @@ def test_an_answer_that_is_not_http_is_a_failure() -> None:
         assert probe(a_gateway(endpoint=f"http://{other.host}:{other.port}"), called()) is ProbeResult.FAILED
 
 
-def _signature(request: Request, endpoint: str) -> str:
-    """The SDK's signature of the request that came."""
+def _signature(request: Request, endpoint: str, body: bytes | None = None) -> str:
+    """The SDK's signature of the request that came, over the same headers."""
     host = urlsplit(endpoint).netloc
     signer = SigV4Auth(Credentials("local", "local"), "execute-api", REGION)
-    signed = AWSRequest(request.method, f"http://{host}{request.path}")
+    signed = AWSRequest(request.method, f"http://{host}{request.path}", data=body)
     signed.context["timestamp"] = request.headers["X-Amz-Date"]
-    signed.headers["X-Amz-Date"] = request.headers["X-Amz-Date"]
+    names = request.headers["Authorization"].partition("SignedHeaders=")[2].partition(",")[0].split(";")
+    for name, value in request.headers.items():
+        if name.lower() in names:
+            signed.headers[name] = value
     return signer.signature(signer.string_to_sign(signed, signer.canonical_request(signed)), signed)

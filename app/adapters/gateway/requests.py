@@ -3,6 +3,8 @@
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
+from hashlib import sha256
+from io import BytesIO
 from typing import NamedTuple
 from urllib.request import getproxies
 
@@ -60,8 +62,8 @@ class Requests:
     A request ends within *timeout*; within *connect_timeout* it is sent, the
     look-up of the host's name included. It goes out over HTTP/1.1, one on a
     connection at a time, so that a connection that breaks leaves one request
-    unanswered and not a hundred. libcurl sends it again if a kept connection
-    turns out to be closed; nothing else is repeated here.
+    unanswered and not a hundred. libcurl repeats a request without a body if a
+    kept connection turns out to be closed; nothing else is repeated here.
     """
 
     def __init__(
@@ -116,8 +118,10 @@ class Requests:
                     answer = handle.answer(answered=answered)
                     self._idle.append(handle)
                     yield subject, answer
-                if not ended and (flights or nothing_now):
-                    self._wait(_ASK_AGAIN if nothing_now else _WAKE_UP)
+                if nothing_now:
+                    time.sleep(_ASK_AGAIN)
+                elif not ended and flights:
+                    self._wait(_WAKE_UP)
         finally:
             for curl, (_, handle, _) in flights.items():
                 self._multi.remove_handle(curl)
@@ -166,12 +170,14 @@ class _Handle:
         self.curl = pycurl.Curl()
         self._options = options
         self._kind: Kind | None = None
+        self._body = BytesIO()
 
     def prepare(self, request: Request) -> None:
         if request.kind is not self._kind:
             self._configure(request)
             self._kind = request.kind
         self.curl.setopt(pycurl.URL, request.url)
+        self._body.seek(0)
 
     def _configure(self, request: Request) -> None:
         curl, kind = self.curl, request.kind
@@ -181,7 +187,16 @@ class _Handle:
         # An endpoint without TLS is local. libcurl looks for proxies at each request, which takes it 10 µs.
         if request.url.startswith("http:") or not getproxies():
             curl.setopt(pycurl.NOPROXY, "*")
-        headers = ["Content-Type: application/octet-stream"] if kind.body is not None else []
+        headers = []
+        if kind.body is not None:
+            # What libcurl reads from a function, and can't rewind, it never sends twice. It does not see it
+            # before it signs, so it has to be told the digest.
+            self._body = BytesIO(kind.body)
+            curl.setopt(pycurl.POST, 1)
+            curl.setopt(pycurl.POSTFIELDSIZE, len(kind.body))
+            curl.setopt(pycurl.READFUNCTION, self._body.read)
+            digest = sha256(kind.body).hexdigest()
+            headers = ["Content-Type: application/octet-stream", f"X-Amz-Content-Sha256: {digest}", "Expect:"]
         if kind.credentials.token:
             headers.append(f"X-Amz-Security-Token: {kind.credentials.token}")
         curl.setopt(pycurl.HTTPHEADER, headers)
@@ -189,8 +204,6 @@ class _Handle:
         curl.setopt(pycurl.USERNAME, kind.credentials.access_key)
         curl.setopt(pycurl.PASSWORD, kind.credentials.secret_key)
         curl.setopt(pycurl.CUSTOMREQUEST, kind.method)
-        if kind.body is not None:
-            curl.setopt(pycurl.POSTFIELDS, kind.body)
 
     def answer(self, *, answered: bool) -> Answer:
         if answered:
