@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -20,19 +20,11 @@ from tests.benchmarks.assemble import CHECKOUT
 from tests.benchmarks.figures import IMAGE_TARGET_MB, SWEEP_MEMORY_TARGET, Comparison, Ratio
 from tests.benchmarks.measure import Calls, Sample
 from tests.benchmarks.subjects import OURS, SEED
+from tests.sending.checks import Verdict
 
 _COLOURS = {"met": "green", "missed": "red", "open": "yellow"}
 _PLAIN_WIDTH = 132
 _TEN = 10
-
-
-class Verdict(NamedTuple):
-    """A figure of sending and its bar, as text; without a bar or a measurement, ``is_met`` is ``None``."""
-
-    figure: str
-    measured: str
-    bar: str
-    is_met: bool | None
 
 
 def a_console() -> Console:

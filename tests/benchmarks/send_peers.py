@@ -29,8 +29,9 @@ from app.adapters.memory import MemoryConnectionTable
 from app.adapters.threads import ThreadWorkers
 from app.domain.sweep import Outcome, SweepConnections
 from app.settings import SweepSettings
-from tests.benchmarks.send_once import REGION, a_message, cpu_time
-from tests.benchmarks.send_pages import a_recipient
+from tests.dynamodb_local import REGION
+from tests.sending.once import a_message, cpu_time
+from tests.sending.pages import a_recipient
 
 _CONNECTIONS = 128
 _THREADS = 32

@@ -34,13 +34,6 @@ def management_api() -> Iterator[str]:
 
 
 @contextmanager
-def recipient_pages(certificate: Path) -> Iterator[str]:
-    """Run the stub of DynamoDB that has pages of recipients, over TLS, and yield its endpoint."""
-    with _serving("-m", "tests.benchmarks.send_pages", str(certificate)) as port:
-        yield f"https://127.0.0.1:{port}"
-
-
-@contextmanager
 def _serving(*arguments: str) -> Iterator[int]:
     """Run a Python process, and yield the port on which it serves."""
     with subprocess.Popen(

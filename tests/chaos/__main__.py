@@ -1,4 +1,7 @@
-"""``make chaos``: ten thousand connections under faults; then the table is compared with the truth."""
+"""``make chaos``: ten thousand connections under faults; then the table is compared with the truth.
+
+Then a message is sent to as many clients under faults, and another whose process is killed.
+"""
 
 import argparse
 import asyncio
@@ -52,6 +55,7 @@ def _options() -> Options:
     parser.add_argument("--lifecycles", type=int, default=10_000)
     parser.add_argument("--workers", type=int, default=8, help="processes")
     parser.add_argument("--stops", type=int, default=3, help="of the database")
+    parser.add_argument("--recipients", type=int, default=10_000, help="of a message")
     parser.add_argument("--seed", type=int, default=None, help="of the plan; random by default")
     parser.add_argument("--minutes", type=float, default=5, help="time limit of the run")
     parser.add_argument("--flaw", choices=list(Flaw), default="", help="a mistake that the run has to detect")
@@ -61,6 +65,7 @@ def _options() -> Options:
         lifecycles=chosen.lifecycles,
         workers=chosen.workers,
         stops=chosen.stops,
+        recipients=chosen.recipients,
         limit=timedelta(minutes=chosen.minutes),
         flaw=chosen.flaw,
     )

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.table import Table
 
+from tests.sending.checks import Verdict
+
 
 @dataclass(slots=True)
 class Figures:
@@ -22,9 +24,10 @@ class Figures:
 
 @dataclass(slots=True)
 class Outcome:
-    """A run's figures, and the differences between the table and the truth: none if all is well."""
+    """A run's figures, and the differences from the truth: none if all is well."""
 
     figures: Figures = field(default_factory=Figures)
+    verdicts: list[Verdict] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
 
 
@@ -37,9 +40,14 @@ def show(console: Console, outcome: Outcome, seed: int) -> None:
             table.add_row(section if index == 0 else "", name, f"{number:,}")
         table.add_section()
     console.print(table)
+    sending = Table("figure", "measured", "must be", title="A message", title_justify="left")
+    for verdict in outcome.verdicts:
+        sending.add_row(verdict.figure, verdict.measured, verdict.bar)
+    if outcome.verdicts:
+        console.print(sending)
     for difference in outcome.differences[:20]:
         console.print(f"[bold red]{difference}[/]", highlight=False)
     if outcome.differences:
         console.print(f"[bold red]{len(outcome.differences)} differences[/] (seed {seed})")
     else:
-        console.print("[bold green]No ghost item, no missing item.[/]")
+        console.print("[bold green]No ghost item, no missing item; nobody missed a message.[/]")

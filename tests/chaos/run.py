@@ -1,4 +1,4 @@
-"""A run: a plan is carried out while the table is swept, and the table is checked at the end."""
+"""A run: a plan is carried out while the table is swept; the table is checked; then messages are sent."""
 
 import asyncio
 import time
@@ -19,6 +19,8 @@ from tests.chaos.sweeping import SEGMENTS, Sweeper, a_sweeper
 from tests.chaos.truth import Truth
 from tests.chaos.workers import running_workers
 from tests.dynamodb_local import REGION, a_client, create_table
+from tests.sending.checks import faults, killed
+from tests.sending.scene import a_scene
 
 _SWEEPS_EVERY = 3.0  # seconds, one segment each
 
@@ -31,6 +33,7 @@ class Options:
     lifecycles: int = 10_000
     workers: int = 8
     stops: int = 3
+    recipients: int = 10_000
     limit: timedelta = timedelta(minutes=5)
     flaw: str = ""
 
@@ -63,8 +66,22 @@ async def run(options: Options, database: Database) -> Outcome:
         await scene.check_all()
         _count_faults(outcome, workers.killed, proxy, gateway)
         await Ending(table, truth, sweeper, outcome).check()
+        if options.recipients:
+            await asyncio.to_thread(_send, options, client.meta.endpoint_url, outcome)
     outcome.figures.count("run", "seconds", round(time.monotonic() - began))
     return outcome
+
+
+def _send(options: Options, database: str, outcome: Outcome) -> None:
+    """Send a message under faults, and another whose process is killed."""
+    with a_scene(options.seed) as scene:
+        outcome.verdicts += faults(scene, options.recipients)
+        outcome.verdicts += killed(scene, options.recipients, database)
+    outcome.differences += [
+        f"sending: {it.figure.strip()}: {it.measured}, not {it.bar}"
+        for it in outcome.verdicts
+        if it.is_met is False
+    ]
 
 
 @asynccontextmanager

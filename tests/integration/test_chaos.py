@@ -25,10 +25,12 @@ def database() -> Iterator[Database]:
         yield database
 
 
-def a_small_run(database: Database, *, stops: int = 0, flaw: str = "") -> Outcome:
+def a_small_run(database: Database, *, stops: int = 0, recipients: int = 0, flaw: str = "") -> Outcome:
     workers = 4 if is_thorough() else 2
     limit = timedelta(minutes=1)
-    options = Options(seed=4, lifecycles=200, workers=workers, stops=stops, limit=limit, flaw=flaw)
+    options = Options(
+        seed=4, lifecycles=200, workers=workers, stops=stops, recipients=recipients, limit=limit, flaw=flaw
+    )
     return asyncio.run(run(options, database))
 
 

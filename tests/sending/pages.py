@@ -1,13 +1,16 @@
-"""The recipients of the benchmark, and a stub of DynamoDB whose Query returns pages of them.
+"""Many recipients, and a stub of DynamoDB whose Query returns pages of them.
 
 The stub runs as a process of its own, prints its port, and ends when its
 standard input closes. A table's name says how many recipients it has.
 """
 
 import json
+import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from app.adapters.clock import SystemClock
@@ -40,6 +43,24 @@ def number_of(connection_id: str) -> int:
 def table_of(recipients: int) -> str:
     """Return the name of the table that has so many recipients."""
     return f"recipients-{recipients}"
+
+
+@contextmanager
+def running_pages(certificate: Path) -> Iterator[str]:
+    """Run the stub until the block ends, over TLS with that *certificate*, and yield its endpoint."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.sending.pages", str(certificate)],
+        cwd=Path(__file__).parents[2],
+        stdin=subprocess.PIPE,  # closes when this process ends, and ends the stub
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # Ctrl-C is for us to handle
+    ) as process:
+        try:
+            assert process.stdout
+            yield f"https://127.0.0.1:{int(process.stdout.readline())}"
+        finally:
+            process.terminate()
 
 
 def _item() -> dict[str, Any]:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import NamedTuple
 
 from app.adapters.clock import SystemClock
@@ -25,12 +26,10 @@ from app.domain.ports import Courier, Deliveries, RecipientPages
 from app.domain.selection import Page, Selection
 from app.domain.sending import DeliverMessage
 from app.settings import StoreTimeouts, SweepSettings
-from tests.benchmarks.driver import peak_memory
-from tests.benchmarks.send_pages import PAGE_LENGTH, a_recipient, number_of, table_of
+from tests.dynamodb_local import REGION
 from tests.gateway_server import Kind, Plan
+from tests.sending.pages import PAGE_LENGTH, a_recipient, number_of, table_of
 
-DELIVERIES_TABLE = "deliveries"
-REGION = "eu-central-1"
 NO_LIMIT = 1_000_000
 """Messages per second: more than can be sent."""
 
@@ -44,7 +43,7 @@ class Task(NamedTuple):
 
     ``gateway`` is the endpoint of the management API. ``reading`` is that of the
     stub that has pages of recipients; without it, they are in the memory.
-    ``deliveries`` is that of a DynamoDB with the table of deliveries; without it,
+    ``deliveries`` is that of a DynamoDB with the *table* of deliveries; without it,
     they are in the memory, too. ``claim`` is in seconds. By ``plan`` some
     recipients are young; with it, each recipient's results are noted.
     """
@@ -54,6 +53,7 @@ class Task(NamedTuple):
     rate: int = NO_LIMIT
     reading: str | None = None
     deliveries: str | None = None
+    table: str = ""
     claim: float = 120
     plan: str | None = None
 
@@ -140,7 +140,7 @@ def run(task: Task) -> Done:
         _pages_at(task.reading, task.recipients) if task.reading else table,
         table,
         noting if plan else gateway,
-        _deliveries_at(task.deliveries, clock) if task.deliveries else MemoryDeliveries(clock),
+        _deliveries_at(task.deliveries, task.table, clock) if task.deliveries else MemoryDeliveries(clock),
         clock,
         ThreadWorkers(_SWEEP.concurrency),
         Pace(task.rate),
@@ -153,7 +153,7 @@ def run(task: Task) -> Done:
     return Done(
         seconds=time.perf_counter() - wall,
         cpu=cpu_time() - cpu,
-        peak=peak_memory() * 1024,
+        peak=_peak_memory(),
         selected=report.selected,
         outcomes={outcome.value: number for outcome, number in report.outcomes.items()},
         delays=sum(report.delays.values()),
@@ -166,6 +166,15 @@ def cpu_time() -> float:
     """Return the seconds of CPU that this process has used."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
+
+
+def _peak_memory() -> int:
+    """Return this program's peak memory in bytes; on Linux, ru_maxrss includes the parent's."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except FileNotFoundError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 
 def _delivered(deliver_message: DeliverMessage, clock: SystemClock, claim: timedelta) -> Delivery:
@@ -193,7 +202,7 @@ def _pages_at(endpoint: str, recipients: int) -> RecipientPages:
     return DynamoDBConnectionTable(transport, table_of(recipients), page_size=None, attributes=RECIPIENT)
 
 
-def _deliveries_at(endpoint: str, clock: SystemClock) -> Deliveries:
+def _deliveries_at(endpoint: str, table: str, clock: SystemClock) -> Deliveries:
     client = dynamodb_client(
         region=REGION,
         endpoint=endpoint,
@@ -201,8 +210,8 @@ def _deliveries_at(endpoint: str, clock: SystemClock) -> Deliveries:
         read_timeout=_STORE.read,
         attempts=_STORE.attempts,
     )
-    return DynamoDBDeliveries(SdkTransport(client), DELIVERIES_TABLE, clock=clock)
+    return DynamoDBDeliveries(SdkTransport(client), table, clock=clock)
 
 
 if __name__ == "__main__":
-    print(json.dumps(run(Task(*json.loads(sys.argv[1])))._asdict()))
+    sys.stdout.write(json.dumps(run(Task(*json.loads(sys.argv[1])))._asdict()))
