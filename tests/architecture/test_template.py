@@ -1054,9 +1054,11 @@ def test_only_this_accounts_rules_and_topics_may_put_messages_into_the_queue() -
 def test_a_message_comes_again_after_the_function_and_is_remembered_for_longer_than_it_is_kept() -> None:
     timeout = timedelta(seconds=resources("Lambda::Function")[SEND]["Timeout"])
     queue = resources("SQS::Queue")["MessageQueue"]
+    dead = resources("SQS::Queue")["DeadMessagesQueue"]
 
     assert timeout < timedelta(seconds=queue["VisibilityTimeout"])
     assert timedelta(seconds=queue["MessageRetentionPeriod"]) < KEPT_FOR
+    assert timedelta(seconds=dead["MessageRetentionPeriod"]) < KEPT_FOR
 
 
 def test_a_function_delivers_for_longer_than_it_waits_for_slow_calls() -> None:

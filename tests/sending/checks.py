@@ -7,14 +7,16 @@ from datetime import timedelta
 from random import Random
 from typing import NamedTuple
 
+import boto3
+
 from app.domain.delivery import Outcome, SendResult
 from app.settings import Settings
 from tests.deadline import eventually
-from tests.dynamodb_local import a_client, create_table
+from tests.dynamodb_local import REGION, create_table
 from tests.gateway_server import Fault, Kind, Plan, Report, Share
 from tests.sending.once import Done
 from tests.sending.pages import PAGE_LENGTH, number_of
-from tests.sending.scene import Scene, done
+from tests.sending.scene import ACCESS_KEY, Scene, done
 
 RATE = Settings().send_rate
 LIMIT, BURST = 3000, 300
@@ -87,7 +89,8 @@ def faults(scene: Scene, recipients: int) -> list[Verdict]:
 def killed(scene: Scene, recipients: int, dynamodb: str) -> list[Verdict]:
     """Kill the process that delivers, at a random moment, and let another go on."""
     kill_at = Random(scene.seed).randrange(recipients // 5, recipients * 4 // 5)  # noqa: S311 - no secret
-    with closing(a_client(dynamodb)) as client:
+    session = boto3.session.Session(ACCESS_KEY, ACCESS_KEY, region_name=REGION)
+    with closing(session.client("dynamodb", endpoint_url=dynamodb)) as client:
         table = create_table(client, "DeliveriesTable")
     task = scene.task(recipients, RATE)._replace(
         reading=scene.pages, deliveries=dynamodb, table=table, claim=_CLAIM
