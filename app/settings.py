@@ -93,8 +93,9 @@ class Settings(NamedTuple):
 
     ``table``, ``region``, ``presence_table``, ``deliveries_table`` and
     ``message_queue`` are empty if they are not set; an adapter that needs one gets
-    it through ``required``. ``send_rate`` is in messages per second: half an
-    account's quota for the management API, so that handshakes and sweeps keep room.
+    it through ``required``. ``send_rate`` is in messages per second and function:
+    half an account's quota for the management API, for one function to leave room
+    for handshakes and sweeps. Several share what the account has, and slow down.
     """
 
     table: str = ""

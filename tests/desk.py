@@ -16,7 +16,7 @@ from app.domain.operations import EvictConnection, GetConnection, ListConnection
 from app.domain.pace import Pace
 from app.domain.ports import MessageReader
 from app.domain.selection import Page, Selection
-from app.domain.sending import DeliverMessage
+from app.domain.sending import DeliverMessage, ReadRecipients
 from app.domain.sweep import SweepConnections
 from app.settings import Settings
 from tests.builders import NOON, a_connection
@@ -91,6 +91,9 @@ class Desk:
             Pace(10**9),
             GRACE,
         )
+
+    def read_recipients(self) -> ReadRecipients:
+        return ReadRecipients(self.table, self.table, self.time)
 
     def deliveries(self) -> MemoryDeliveries:
         return self.kept

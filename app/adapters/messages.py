@@ -64,10 +64,8 @@ def audience_from(given: object) -> Audience:
     """
     if not isinstance(given, dict):
         raise InvalidMessage("The message's audience must be an object.")
-    if unknown := given.keys() - _AUDIENCE:
-        raise InvalidMessage(
-            f"The audience may have {', '.join(sorted(_AUDIENCE))}; not {', '.join(sorted(unknown))}."
-        )
+    if given.keys() - _AUDIENCE:  # not named: a message's content must not get into the log
+        raise InvalidMessage(f"The audience may have {', '.join(sorted(_AUDIENCE))}, and no other field.")
     if "everyone" in given and given["everyone"] is not True:
         raise InvalidMessage("The audience's everyone must be true, or left out.")
     texts = {name: value for name, value in given.items() if name != "everyone"}
@@ -83,7 +81,8 @@ def audience_from(given: object) -> Audience:
             everyone="everyone" in given,
         )
     except InvalidHandshake as error:
-        raise InvalidMessage(f"The audience's {error}") from None
+        name = {"clientId": "client", "connectionId": "connection"}.get(error.field, error.field)
+        raise InvalidMessage(f"The audience's {name}{str(error).removeprefix(error.field)}") from None
 
 
 def _from_eventbridge(event: Fields) -> tuple[Message, Audience]:
@@ -95,10 +94,8 @@ def _from_eventbridge(event: Fields) -> tuple[Message, Audience]:
 
 
 def _from_ours(fields: Fields, sent_at: datetime) -> tuple[Message, Audience]:
-    if unknown := fields.keys() - _OURS:
-        raise InvalidMessage(
-            f"A message may have {', '.join(sorted(_OURS))}; not {', '.join(sorted(unknown)[:5])}."
-        )
+    if fields.keys() - _OURS:
+        raise InvalidMessage(f"A message may have {', '.join(sorted(_OURS))}, and no other field.")
     if missing := _OURS - {"expiresAt"} - fields.keys():
         raise InvalidMessage(f"The message has no {', '.join(sorted(missing))}.")
     audience = audience_from(fields["audience"])
@@ -139,3 +136,5 @@ def _encoded(value: object, *, sort_keys: bool = False) -> bytes:
         return encode(value).encode()
     except ValueError:
         raise InvalidMessage("The message's data has a number that JSON can't carry.") from None
+    except RecursionError:
+        raise InvalidMessage("The message's data is nested too deeply.") from None

@@ -24,7 +24,7 @@ from app.domain.delivery import (
     checked,
     merged,
 )
-from app.domain.errors import InvalidMessage
+from app.domain.errors import InvalidMessage, QueueUnavailable
 from app.domain.model import REGION
 from app.domain.ports import Clock
 from app.settings import InvalidSetting, Settings
@@ -50,6 +50,28 @@ class _Regions:
 
     session: Session
     use_cases: Mapping[str, UseCases]
+
+    def put(self, body: str, message_id: MessageId) -> None:
+        """Put a message into each queue.
+
+        Raises:
+            QueueUnavailable: one did not take it, and no other has it.
+            Exit: one did not take it, and others have it.
+        """
+        taken: list[str] = []
+        for region, use_cases in self.use_cases.items():
+            try:
+                use_cases.queue().put(body)
+            except QueueUnavailable as error:
+                if not taken:
+                    raise
+                typer.echo(
+                    f"The queue of {region} did not take it ({error.reason}); {', '.join(taken)} did. "
+                    f"Send it again with --id {screen.plain(message_id)}: nobody gets it twice.",
+                    err=True,
+                )
+                raise typer.Exit(1) from error
+            taken.append(region)
 
     def deliveries(self, message_id: MessageId) -> dict[str, Delivery]:
         """Return the deliveries of a message where they are known."""
@@ -134,8 +156,10 @@ def send(
         if dry_run:
             _show_price(where, message, to_whom, as_json=json)
             return
-        for those in where.use_cases.values():
-            those.queue().put(body)
+        typer.echo(
+            f"Message {screen.plain(message.id)}", err=True
+        )  # first: it may be in a queue after an error
+        where.put(body, message.id)
         if wait:
             _show(where.finished(message, use_cases.clock()), as_json=json)
         else:
@@ -185,7 +209,7 @@ def _in_regions(session: Session, here: UseCases, settings: Settings, regions: s
 
 
 def _show_price(where: _Regions, message: Message, audience: Audience, *, as_json: bool) -> None:
-    counts = {region: it.deliver_message().count(audience) for region, it in where.use_cases.items()}
+    counts = {region: it.read_recipients().count(audience) for region, it in where.use_cases.items()}
     recipients, frames = sum(counts.values()), -(-len(message.frame) // _A_FRAME)
     dollars = recipients * frames * _DOLLARS_PER_MILLION / 1_000_000
     if as_json:

@@ -4,7 +4,7 @@ from dependency_injector import providers
 
 from app.adapters.dynamodb.deliveries import DynamoDBDeliveries
 from app.adapters.dynamodb.direct import direct_transport
-from app.adapters.dynamodb.table import RECIPIENT, DynamoDBConnectionTable
+from app.adapters.dynamodb.table import RECIPIENT, RECIPIENT_PAGE, DynamoDBConnectionTable
 from app.adapters.dynamodb.transport import Transport
 from app.adapters.gateway import ManagementApiGateway
 from app.adapters.memory import MemoryDeliveries
@@ -13,7 +13,7 @@ from app.adapters.sqs import SqsQueue
 from app.containers.operations import Operations
 from app.domain import ports
 from app.domain.pace import Pace
-from app.domain.sending import DeliverMessage
+from app.domain.sending import DeliverMessage, ReadRecipients
 from app.settings import required
 
 
@@ -32,7 +32,7 @@ class Sending(Operations):
             DynamoDBConnectionTable,
             table=Operations.table_name,
             transport=reading,
-            page_size=None,
+            page_size=RECIPIENT_PAGE,
             attributes=RECIPIENT,
             account_index=settings.provided.has_account_index,
             index_unscoped=settings.provided.includes_unscoped,
@@ -63,6 +63,9 @@ class Sending(Operations):
         read_timeout=Operations.timeouts.read,
     )
     read_message: providers.Provider[ports.MessageReader] = providers.Object(message_from)
+    read_recipients = providers.Singleton(
+        ReadRecipients, recipients, Operations.table, Operations.clock, settings.provided.includes_unscoped
+    )
     deliver_message = providers.Singleton(
         DeliverMessage,
         recipients,

@@ -129,7 +129,7 @@ class Outcome(StrEnum):
 
     DELIVERED = "delivered"
     GONE = "gone"
-    """It has ended; its entry is deleted."""
+    """It has ended; its entry is deleted, by a sweep if the store does not confirm."""
     YOUNG_GONE = "youngGone"
     """Not found for as long as its handshake might be pending; its entry is kept."""
     THROTTLED = "throttled"

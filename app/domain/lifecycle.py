@@ -65,6 +65,11 @@ def age_of(connection: Connection, now: datetime) -> timedelta | None:
     return None if began is None else now - began
 
 
+def grace_ends_at(connection: Connection, grace: timedelta) -> datetime:
+    """Return until when ``is_within_grace``, if it is."""
+    return max(connection.connected_at or connection.created_at, connection.created_at) + grace
+
+
 def is_within_grace(connection: Connection, now: datetime, grace: timedelta) -> bool:
     """Return whether the handshake of *connection* may still be pending.
 

@@ -10,6 +10,7 @@ _LOWEST = 0.02  # of the highest rate
 _MOST_CLIENTS = 0.3  # share of clients whose buffers may be full
 _SCATTER = 1.4  # between the shares of two windows at the same rate
 _FEWEST = 10  # answers in a window, or it goes on
+_TOLERANCE_LASTS = 50  # windows, after which the share is judged anew
 _SETTLED = 1  # windows after a decrease, whose answers belong to the time before
 
 _SECOND = timedelta(seconds=1)
@@ -23,7 +24,7 @@ class Pace:
     takes off that share, and adds 2 % of *most* otherwise. The answers just after
     a decrease belong to the time before and do not count. A share that does not
     fall after that is not the rate's fault but the clients' (a client's full
-    buffer is answered like that, too), and only a larger one counts from then on.
+    buffer is answered like that, too), and for 5 s only a larger one counts.
     """
 
     def __init__(self, most: int) -> None:
@@ -69,6 +70,8 @@ class Pace:
 
     def _judge(self, share: float) -> None:
         """Set the rate by the share of throttled answers in a window."""
+        if self._since_decrease > _TOLERANCE_LASTS:
+            self._tolerated = _TOLERATED
         if self._since_decrease == _SETTLED:
             is_unchanged = share / _SCATTER <= self._share_before <= share * _SCATTER
             clients_own = min(share, _MOST_CLIENTS) if is_unchanged else 0

@@ -24,7 +24,7 @@ from app.domain.delivery import (
     delay_step,
 )
 from app.domain.errors import StorageUnavailable
-from app.domain.lifecycle import is_within_grace
+from app.domain.lifecycle import grace_ends_at, is_within_grace
 from app.domain.model import Connection, ConnectionId
 from app.domain.pace import Pace
 from app.domain.ports import (
@@ -44,11 +44,17 @@ MAX_FAILED = 3
 """Attempts that fail or are not answered."""
 MAX_WAITING = 1000
 """Recipients that wait to be tried again; further ones are sent nothing until there are fewer."""
+MAX_YOUNG = 5000
+"""Those besides whose handshake may be pending: they wait for longer, up to their grace."""
 
 _MAX_EVICTIONS = 64  # under way
 _LOOKED_UP_AT_ONCE = 50  # recipients that another invocation has left, one after the other by one worker
 _LINGER = timedelta(milliseconds=50)  # at the end of a page, for the last answers; the pace makes up for it
 _PAUSE = timedelta(milliseconds=250)  # before a second attempt, doubled for each further one
+_MOST_DOUBLINGS = 5
+_LONGEST_YOUNG_PAUSE = timedelta(seconds=2)
+_LAST_YOUNG_ATTEMPT = timedelta(milliseconds=200)  # before the end of the grace
+_RECORDED_AFTER = 200  # outcomes, once all pages are read
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +63,8 @@ class DeliverMessage:
 
     Recipients are read in pages, the next one while the last is being sent, and
     the progress is recorded after each page. So memory does not grow with the
-    audience, and an invocation that follows a killed one repeats one page at
-    most.
+    audience. An invocation that follows a killed one repeats a page at most, and
+    those of the pages before that were in flight or waited to be tried again.
 
     A recipient is tried again after it was throttled, after a failure, without
     an answer, and for as long as its handshake may be pending. Only a connection
@@ -91,24 +97,50 @@ class DeliverMessage:
         checked(message)
         delivery = self.deliveries.claim(message, str(audience), until=claimed_until)
         run = _Run(self, message, audience, delivery, until)
-        for connection, result in self.courier.deliver(message.frame, run.connections()):
-            run.settle(connection, result)
-        progress = run.ended()
-        return self.deliveries.release(delivery, progress, self.clock.now() if run.is_complete else None)
+        try:
+            for connection, result in self.courier.deliver(message.frame, run.connections()):
+                run.settle(connection, result)
+        finally:
+            run.close()
+        released = self.deliveries.release(
+            delivery, run.progress(), self.clock.now() if run.is_complete else None
+        )
+        if run.fault is not None:
+            raise run.fault
+        return released
+
+    def pages(self, audience: Audience, progress: Progress) -> "Iterator[RecipientsPage]":
+        """Yield the pages of recipients from where *progress* is."""
+        read = ReadRecipients(self.recipients, self.table, self.clock, self.unscoped)
+        return read.pages(audience, progress)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRecipients:
+    """Read whom an audience has now."""
+
+    recipients: RecipientPages
+    table: ConnectionTable
+    clock: Clock
+    unscoped: bool = False
 
     def count(self, audience: Audience) -> int:
-        """Return how many recipients *audience* has now.
+        """Return how many recipients *audience* has.
 
         Raises:
             StorageUnavailable: the store did not answer in time.
         """
         return sum(len(page.connections) for page in self.pages(audience, Progress()))
 
-    def pages(self, audience: Audience, progress: Progress) -> "Iterator[_Page]":
-        """Yield the pages of recipients from where *progress* is."""
+    def pages(self, audience: Audience, progress: Progress) -> "Iterator[RecipientsPage]":
+        """Yield the pages of recipients from where *progress* is.
+
+        Raises:
+            StorageUnavailable: the store did not answer in time; on any step of the iteration.
+        """
         if audience.connection_id is not None and not progress.report.selected:
-            connection = self.table.get(audience.connection_id)
-            yield _Page([connection] if connection else [], 0, None, is_last=True)
+            connection = live(self.table.get(audience.connection_id), self.clock.now())
+            yield RecipientsPage([connection] if connection else [], 0, None, is_last=True)
         selections = audience.selections(unscoped=self.unscoped)
         for number in range(progress.selection, len(selections)):
             after = progress.after if number == progress.selection else None
@@ -118,16 +150,21 @@ class DeliverMessage:
                 chosen = [
                     it
                     for it in page.connections
-                    if it.expires_at > now and audience.includes(it, unscoped=self.unscoped)
+                    if live(it, now) and audience.includes(it, unscoped=self.unscoped)
                 ]
                 after = page.next
                 following = number if after else number + 1
-                yield _Page(chosen, following, after, is_last=following == len(selections))
+                yield RecipientsPage(chosen, following, after, is_last=following == len(selections))
                 if after is None:
                     break
 
 
-class _Page(NamedTuple):
+def live(connection: Connection | None, now: datetime) -> Connection | None:
+    """Return *connection* unless it has expired."""
+    return connection if connection is not None and connection.expires_at > now else None
+
+
+class RecipientsPage(NamedTuple):
     """Recipients, and where those after them begin: see ``Progress``."""
 
     connections: Sequence[Connection]
@@ -179,6 +216,8 @@ class _Run:
         self._tried: dict[ConnectionId, _Attempts] = {}
         """Those in flight or waiting whose first attempt was answered."""
         self._waiting: list[tuple[datetime, int, _Attempts]] = []
+        self._young = 0  # of those that wait
+        self._settled = 0  # since the progress was recorded
         self._numbers = count()
         self._unsent: list[Retry] = []
         self._evictions: deque[Pending[bool]] = deque()
@@ -186,13 +225,28 @@ class _Run:
         self._pages = read_ahead(use_case.pages(audience, delivery.progress), use_case.workers)
         self.is_complete = False
         """Whether every recipient was read, and has its outcome."""
+        self.fault: StorageUnavailable | None = None
+        """Why the recipients could not be read to their end."""
 
     def connections(self) -> Iterator[Connection | None]:
         """Yield whom to send to next, and ``None`` if that is nobody now."""
+        try:
+            yield from self._read()
+        except StorageUnavailable as error:
+            self.fault = error
+        is_ending = self.fault is not None
+        while self._in_flight or (self._waiting and not is_ending and not self._is_over()):
+            yield self._due(is_ending=is_ending)
+            if self._settled >= _RECORDED_AFTER and not is_ending:
+                yield from self._recorded()
+        self.is_complete &= not self._waiting and not self._unsent
+
+    def _read(self) -> Iterator[Connection | None]:
+        """Yield all recipients, page by page, and those due again between them."""
         yield from self._resumed()
         for page in self._pages:
             if self._is_over():
-                break
+                return
             if page is None:
                 yield self._due()
                 continue
@@ -200,15 +254,12 @@ class _Run:
             self._place = page.selection, page.after
             if not page.is_last or self._waiting or self._in_flight:
                 yield from self._recorded()
-        else:
-            self.is_complete = True
-        while self._in_flight or (self._waiting and not self._is_over()):
-            yield self._due()
-        self.is_complete &= not self._waiting and not self._unsent
+        self.is_complete = True
 
     def settle(self, connection: Connection, result: SendResult) -> None:
         """Note an answer: it is an outcome, or the recipient has to be tried again."""
         now = self._clock.now()
+        self._settled += 1
         self._in_flight.pop(connection.id, None)
         tried = self._tried.pop(connection.id, None)
         if tried is None or not tried.throttled:  # a client whose buffer is full is throttled again and again
@@ -225,12 +276,11 @@ class _Run:
             self._evict(connection)
         self._outcomes[Outcome.UNKNOWN if tried.unknown else outcome] += 1
 
-    def ended(self) -> Progress:
-        """Return the progress in the end, once what the workers are doing is done."""
+    def close(self) -> None:
+        """Wait for what the workers are doing: the next invocation must not meet it."""
         self._pages.close()
         while self._evictions:
             self._evicted(self._evictions.popleft())
-        return self._progress()
 
     def _outcome(self, tried: _Attempts, result: SendResult, now: datetime) -> Outcome | None:
         """Return what became of a recipient that did not get it; ``None`` if it is tried again."""
@@ -241,8 +291,8 @@ class _Run:
                 if not self._is_young(tried, now):
                     return Outcome.GONE
                 tried.young += 1
-                due = now + _pause(tried.young)
-                outcome, is_last = Outcome.YOUNG_GONE, not self._is_young(tried, due)
+                due, is_last = self._young_due(tried, now)
+                outcome = Outcome.YOUNG_GONE
             case SendResult.THROTTLED:
                 tried.throttled += 1
                 due = now + _pause(tried.throttled)
@@ -257,11 +307,17 @@ class _Run:
         self._wait_until(due, tried)
         return None
 
+    def _young_due(self, tried: _Attempts, now: datetime) -> tuple[datetime, bool]:
+        """Return when to try again, just before the end of the grace at the latest, and if it was that."""
+        last = grace_ends_at(tried.connection, self._use_case.grace) - _LAST_YOUNG_ATTEMPT
+        return min(now + min(_pause(tried.young), _LONGEST_YOUNG_PAUSE), last), now >= last
+
     def _is_young(self, tried: _Attempts, at: datetime) -> bool:
         return is_within_grace(tried.connection, at, self._use_case.grace)
 
     def _wait_until(self, due: datetime, tried: _Attempts) -> None:
         self._tried[tried.connection.id] = tried
+        self._young += tried.young > 0
         heappush(self._waiting, (due, next(self._numbers), tried))
 
     def _resumed(self) -> Iterator[Connection | None]:
@@ -281,7 +337,8 @@ class _Run:
                     self._wait_until(self._clock.now(), _Attempts(connection, *retry[1:]))
 
     def _found(self, retries: Sequence[Retry]) -> list[tuple[Retry, Connection | None]]:
-        return [(retry, self._use_case.table.get(retry.connection_id)) for retry in retries]
+        get, now = self._use_case.table.get, self._clock.now()
+        return [(retry, live(get(retry.connection_id), now)) for retry in retries]
 
     def _sent(self, connections: Sequence[Connection]) -> Iterator[Connection | None]:
         """Yield *connections*, and between them those due again; when the time is up, leave the rest."""
@@ -308,10 +365,14 @@ class _Run:
     def _has_room(self) -> bool:
         while self._evictions and self._evictions[0].done():
             self._evicted(self._evictions.popleft())
-        return len(self._waiting) < MAX_WAITING and len(self._evictions) < _MAX_EVICTIONS
+        return (
+            len(self._waiting) - self._young < MAX_WAITING
+            and self._young < MAX_YOUNG
+            and len(self._evictions) < _MAX_EVICTIONS
+        )
 
-    def _due(self) -> Connection | None:
-        return self._due_at(self._clock.now())
+    def _due(self, *, is_ending: bool = False) -> Connection | None:
+        return None if is_ending else self._due_at(self._clock.now())
 
     def _due_at(self, now: datetime) -> Connection | None:
         """Return a recipient that is due again, if there is one and the pace allows it."""
@@ -319,16 +380,21 @@ class _Run:
             _, _, tried = self._waiting[0]
             expires_at = self._message.expires_at
             if expires_at is not None and now >= expires_at:
-                heappop(self._waiting)
-                del self._tried[tried.connection.id]
+                self._take(tried)
+                self._tried.pop(tried.connection.id, None)
                 self._outcomes[Outcome.UNKNOWN if tried.unknown else Outcome.EXPIRED] += 1
                 continue
             if not self._pace.take(now):
                 return None
-            heappop(self._waiting)
+            self._take(tried)
             self._in_flight[tried.connection.id] = tried.connection
             return tried.connection
         return None
+
+    def _take(self, tried: _Attempts) -> None:
+        """Take the first of those that wait."""
+        heappop(self._waiting)
+        self._young -= tried.young > 0
 
     def _is_over(self) -> bool:
         return self._clock.now() >= self._until
@@ -339,14 +405,16 @@ class _Run:
         while self._in_flight and self._clock.now() < patience:
             yield self._due()
         use_case = self._use_case
+        self._settled = 0
         recorded = use_case.workers.start(
-            partial(use_case.deliveries.record, self._delivery, self._progress())
+            partial(use_case.deliveries.record, self._delivery, self.progress())
         )
         while not recorded.done():
             yield None
         recorded.result()
 
-    def _progress(self) -> Progress:
+    def progress(self) -> Progress:
+        """Return how far it has come."""
         flying = (
             self._tried.get(name, _Attempts(connection)).as_retry(unknown=True)
             for name, connection in self._in_flight.items()
@@ -370,5 +438,5 @@ class _Run:
 
 def _pause(attempts: int) -> timedelta:
     """Return a pause after so many attempts; random, or all that failed together would come back together."""
-    longest: timedelta = _PAUSE * 2.0 ** (attempts - 1)
+    longest: timedelta = _PAUSE * 2.0 ** min(attempts - 1, _MOST_DOUBLINGS)
     return longest * random.uniform(0.5, 1)  # noqa: S311 - not a secret

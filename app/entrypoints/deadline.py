@@ -4,12 +4,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 LONGEST_GATEWAY_CALL = timedelta(seconds=10)
-"""The longest call of the gateway.
-
-It includes the wait for the rate limit (1 s at the lowest rate), both
-time-outs, twice if the first attempt breaks off, and a reserve for the host
-name look-up and further addresses of the host.
-"""
+"""The longest call of the gateway: 3 s, a wait for the rate (1 s at the lowest one), and a reserve."""
 
 
 class LambdaContext(Protocol):

@@ -31,7 +31,8 @@ RESERVE = LONGEST_GATEWAY_CALL + 2 * LONGEST_STORE_CALL
 """How long before the function's deadline no request is begun.
 
 The last one may time out, and so may a page that is being read and the record
-of the progress.
+of the progress. If a store is even slower, the function is stopped, and the
+queue gives the message out again.
 """
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -115,9 +116,9 @@ def _sent_at(record: Mapping[str, Any]) -> datetime:
         case {"messageAttributes": {"sentAt": {"stringValue": str(text)}}}:
             try:
                 moment = datetime.fromisoformat(text)
-            except ValueError:
-                moment = None
-            if moment is None or moment.tzinfo is None:
-                raise InvalidMessage("The message attribute sentAt must be a time with its zone.")
-            return moment
+                if moment.tzinfo is not None:
+                    return moment.astimezone(UTC)
+            except (OverflowError, ValueError):
+                pass
+            raise InvalidMessage("The message attribute sentAt must be a time with its zone.")
     return _EPOCH + timedelta(milliseconds=int(record["attributes"]["SentTimestamp"]))

@@ -164,7 +164,7 @@ def test_the_settings_reach_sending() -> None:
     assert deliver.table is container.table()
     recipients = vars(deliver.recipients)
     assert (recipients["_page_size"], recipients["_index_unscoped"], recipients["_account_index"]) == (
-        None,
+        1000,
         True,
         False,
     )

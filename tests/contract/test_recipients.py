@@ -66,6 +66,7 @@ named_accounts = st.sampled_from([it for it in ACCOUNTS if it])
 named_regions = st.none() | st.sampled_from([it for it in REGIONS if it])
 audiences = st.one_of(
     st.just({"everyone": True}),
+    st.builds(lambda number: {"connection_id": ConnectionId(f"c-{number}")}, st.integers(0, 5)),
     st.fixed_dictionaries({"account": named_accounts, "region": named_regions}),
     st.fixed_dictionaries({"client_id": st.sampled_from(CLIENTS)}),
     st.fixed_dictionaries(
@@ -76,6 +77,8 @@ audiences = st.one_of(
 
 def concerns(connection: Connection, audience: dict[str, Any], *, unscoped: bool) -> bool:
     """The rules as the README has them, for one connection."""
+    if "connection_id" in audience:
+        return connection.expires_at > NOON and connection.id == audience["connection_id"]
     is_client = audience.get("client_id") in (None, connection.client_id)
     if "account" not in audience:
         is_watching = True

@@ -12,7 +12,7 @@ import pytest
 from app.adapters.dynamodb.deliveries import DynamoDBDeliveries
 from app.adapters.dynamodb.sdk import SdkTransport
 from app.adapters.dynamodb.store import DynamoDBConnectionStore
-from app.adapters.dynamodb.table import RECIPIENT, DynamoDBConnectionTable
+from app.adapters.dynamodb.table import RECIPIENT, RECIPIENT_PAGE, DynamoDBConnectionTable
 from app.adapters.ip import PeerFirstIpResolver
 from app.domain.delivery import Progress
 from app.domain.handshakes import CloseConnection, OpenConnection
@@ -87,7 +87,7 @@ class Sending:
         for name in ("c-1", "c-2"):
             store.add(a_connection(id=ConnectionId(name)))
         self._recipients = DynamoDBConnectionTable(
-            transport, table_name, page_size=None, attributes=RECIPIENT
+            transport, table_name, page_size=RECIPIENT_PAGE, attributes=RECIPIENT
         )
         self._deliveries = DynamoDBDeliveries(transport, create_table(client, "DeliveriesTable"), clock=clock)
         self._meter = Meter(client)

@@ -14,7 +14,7 @@ from app.adapters.clock import SystemClock
 from app.adapters.dynamodb.deliveries import DynamoDBDeliveries
 from app.adapters.dynamodb.direct import direct_transport
 from app.adapters.dynamodb.sdk import SdkTransport, dynamodb_client
-from app.adapters.dynamodb.table import RECIPIENT, DynamoDBConnectionTable
+from app.adapters.dynamodb.table import RECIPIENT, RECIPIENT_PAGE, DynamoDBConnectionTable
 from app.adapters.gateway import ManagementApiGateway
 from app.adapters.memory import MemoryDeliveries
 from app.adapters.threads import ThreadWorkers
@@ -26,10 +26,11 @@ from app.domain.ports import Courier, Deliveries, RecipientPages
 from app.domain.selection import Page, Selection
 from app.domain.sending import DeliverMessage
 from app.settings import StoreTimeouts, SweepSettings
-from tests.dynamodb_local import REGION
 from tests.gateway_server import Kind, Plan
 from tests.sending.pages import PAGE_LENGTH, a_recipient, number_of, table_of
 
+REGION = "eu-central-1"
+"""As in tests.dynamodb_local, whose imports would count as this program's memory."""
 NO_LIMIT = 1_000_000
 """Messages per second: more than can be sent."""
 
@@ -199,7 +200,9 @@ def _pages_at(endpoint: str, recipients: int) -> RecipientPages:
         read_timeout=_STORE.read,
         attempts=_STORE.attempts,
     )
-    return DynamoDBConnectionTable(transport, table_of(recipients), page_size=None, attributes=RECIPIENT)
+    return DynamoDBConnectionTable(
+        transport, table_of(recipients), page_size=RECIPIENT_PAGE, attributes=RECIPIENT
+    )
 
 
 def _deliveries_at(endpoint: str, table: str, clock: SystemClock) -> Deliveries:

@@ -15,6 +15,7 @@ from typing import Any
 
 from app.adapters.clock import SystemClock
 from app.adapters.dynamodb.items import connection_from, item_of
+from app.adapters.dynamodb.table import RECIPIENT_PAGE
 from app.domain.model import Connection, ConnectionId
 from tests.benchmarks.stub import ITEM, DynamoDB, serve
 
@@ -72,8 +73,10 @@ def _size(item: Mapping[str, Mapping[str, str]]) -> int:
     return sum(len(name) + len(text) for name, value in item.items() for text in value.values())
 
 
-PAGE_LENGTH = _MAX_PAGE // _size(_item())
-"""Recipients in a page: the whole items count, whatever attributes are asked for."""
+_MOST = _MAX_PAGE // _size(_item())
+"""Recipients in 1 MB: the whole items count, whatever attributes are asked for."""
+PAGE_LENGTH = min(RECIPIENT_PAGE, _MOST)
+"""Recipients in a page that sending reads."""
 
 
 class Recipients(DynamoDB):
@@ -84,7 +87,7 @@ class Recipients(DynamoDB):
         recipients = int(request["TableName"].rpartition("-")[2])
         after = request.get("ExclusiveStartKey")
         first = number_of(after["connectionId"]["S"]) + 1 if after else 0
-        end = min(first + PAGE_LENGTH, recipients)
+        end = min(first + min(request.get("Limit", _MOST), _MOST), recipients)
         item = _item()
         asked = {name: item[name] for name in request["ExpressionAttributeNames"].values() if name in item}
         template = json.dumps(asked, separators=(",", ":"))

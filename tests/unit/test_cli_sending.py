@@ -55,7 +55,9 @@ def test_a_message_goes_into_the_queue(desk: Desk) -> None:
 
     message = sent(desk)
     assert (result.exit_code, result.stdout) == (0, f"{message['id']}\n")
-    assert result.stderr == "It is in the queue; the command deliveries says what became of it.\n"
+    assert result.stderr == (
+        f"Message {message['id']}\nIt is in the queue; the command deliveries says what became of it.\n"
+    )
     assert message == {
         "id": message["id"],
         "type": "incident.opened",
@@ -202,6 +204,7 @@ def test_waiting_has_an_end(desk: Desk) -> None:
 
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == (
+        "Message m-1\n"
         "It is not finished after 15 minutes: look for delivery.refused in the log, and at deliveries m-1.\n"
     )
 
@@ -213,7 +216,7 @@ def test_the_report_of_another_message_with_the_id_is_not_taken_for_its_own(desk
     result = desk.run(*SEND, "--everyone", "--wait", "--id", "m-1")
 
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "The id m-1 has been used for another message.\n"
+    assert result.stderr == "Message m-1\nThe id m-1 has been used for another message.\n"
 
 
 def test_the_report_as_json(desk: Desk) -> None:
@@ -297,10 +300,11 @@ def test_a_queue_that_does_not_take_the_message_is_reported(desk: Desk) -> None:
 
     desk.messages = Missing()
 
-    result = desk.run(*SEND, "--everyone")
+    result = desk.run(*SEND, "--everyone", "--id", "m-1")
 
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == (
+        "Message m-1\n"
         "The queue did not take the message (AWS.SimpleQueueService.NonExistentQueue): "
         "look at MESSAGE_QUEUE, AWS_REGION and AWS_PROFILE.\n"
     )
@@ -313,4 +317,22 @@ def test_refused_credentials_are_reported_as_such(desk: Desk) -> None:
 
     desk.messages = Refusing()
 
-    assert desk.run(*SEND, "--everyone").stderr.startswith("AWS refuses the credentials")
+    assert "\nAWS refuses the credentials" in desk.run(*SEND, "--everyone").stderr
+
+
+def test_a_queue_of_several_that_does_not_take_the_message_is_named(environment: pytest.MonkeyPatch) -> None:
+    class Missing(FakeQueue):
+        def put(self, body: str, *, sent_at: Any = None) -> None:
+            raise QueueUnavailable("RequestThrottled")
+
+    abroad = Abroad()
+    abroad.desks["us-east-1"].messages = Missing()
+
+    result = abroad.run(*SEND, *ACCOUNT, "--id", "m-1", "--regions", "eu-central-1,us-east-1")
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == (
+        "Message m-1\n"
+        "The queue of us-east-1 did not take it (RequestThrottled); eu-central-1 did. "
+        "Send it again with --id m-1: nobody gets it twice.\n"
+    )

@@ -121,9 +121,14 @@ def test_every_audience_can_be_said(given: dict[str, Any], audience: Audience) -
             "The audience's account and region must not be empty: leave them out.",
         ),
         ({"account": 123456789012}, "The audience's account must be text."),
+        ({"client": ""}, "The audience's client must be 1 to 128 characters without control characters."),
+        (
+            {"connection": "\n"},
+            "The audience's connection must be 1 to 128 characters without control characters.",
+        ),
         (
             {"Account": "123456789012"},
-            "The audience may have account, client, connection, everyone, region; not Account.",
+            "The audience may have account, client, connection, everyone, region, and no other field.",
         ),
     ],
 )
@@ -153,7 +158,8 @@ def test_an_audience_that_is_none_is_refused_with_a_sentence(given: Any, sentenc
             {"expiresAt": "0001-01-01T00:00:00+10:00"},
             "The message's expiresAt must be a time with its zone, such as 2026-11-21T12:00:00Z.",
         ),
-        ({"expires": "soon"}, "A message may have audience, data, expiresAt, id, type; not expires."),
+        ({"expires": "soon"}, "A message may have audience, data, expiresAt, id, type, and no other field."),
+        ({"\ud800": 1}, "A message may have audience, data, expiresAt, id, type, and no other field."),
         ({"data": float("inf")}, "The message's data has a number that JSON can't carry."),
         ({"data": {"n": float("nan")}}, "The message's data has a number that JSON can't carry."),
     ],

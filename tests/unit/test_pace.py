@@ -98,9 +98,27 @@ def test_clients_whose_buffers_are_full_do_not_keep_the_rate_down() -> None:
     """A share of throttled answers that does not fall with the rate is the clients' own."""
     pace = Pace(1000)
 
-    _answer(pace, seconds=10, throttled=0.2)
+    rates = []
+    for start in range(100):
+        _answer(pace, seconds=0.1, throttled=0.2, start=start / 10)
+        rates.append(pace.rate)
 
-    assert pace.rate == 1000
+    assert sum(rates) / len(rates) > 900
+    assert max(rates[50:]) == 1000
+
+
+def test_what_was_taken_for_the_clients_own_is_judged_anew() -> None:
+    """After a message to many slow clients, the next one follows the account's limit."""
+    pace = Pace(1000)
+    _answer(pace, seconds=10, throttled=0.3)
+
+    _answer(pace, seconds=6, throttled=0.3, start=10)
+    lowest = 1000.0
+    for start in range(10):
+        _answer(pace, seconds=0.5, throttled=0.3, start=16 + start / 2)
+        lowest = min(lowest, pace.rate)
+
+    assert lowest < 800
 
 
 def test_some_calls_are_allowed_even_if_all_are_throttled() -> None:

@@ -36,6 +36,8 @@ RECIPIENT = (
     "stage",
 )
 """The attributes that sending needs."""
+RECIPIENT_PAGE = 1000
+"""Items that sending reads at once, half of what DynamoDB would return: a killed delivery repeats a page."""
 
 
 class DynamoDBConnectionTable:
@@ -46,7 +48,7 @@ class DynamoDBConnectionTable:
     ``delete_exact`` costs as many write units as the store's ``remove``.
 
     ``page`` reads up to *page_size* items at once, or as many as DynamoDB returns
-    (1 MB) if that is ``None``; and of each only *attributes*, if they are given.
+    (1 MB); and of each only *attributes*, if they are given.
     It reads the whole table to find an account's connections without an
     *account_index*, or those without an account unless *index_unscoped*.
     """
@@ -56,7 +58,7 @@ class DynamoDBConnectionTable:
         transport: Transport,
         table: str,
         *,
-        page_size: int | None = _PAGE_SIZE,
+        page_size: int = _PAGE_SIZE,
         attributes: Sequence[str] = (),
         account_index: bool = True,
         index_unscoped: bool = False,
@@ -98,9 +100,7 @@ class DynamoDBConnectionTable:
 
     def page(self, selection: Selection, after: str | None = None) -> Page:
         index = self._index_of(selection)
-        request: dict[str, Any] = {"TableName": self._table} | self._projection
-        if self._page_size is not None:
-            request["Limit"] = self._page_size
+        request = {"TableName": self._table, "Limit": self._page_size} | self._projection
         if after is not None:
             request["ExclusiveStartKey"] = _key_from(after, index)
         if index is None:
