@@ -23,7 +23,7 @@ from app.domain.delivery import (
     checked,
     delay_step,
 )
-from app.domain.errors import StorageUnavailable
+from app.domain.errors import DeliveryClaimed, StorageUnavailable
 from app.domain.lifecycle import grace_ends_at, is_within_grace
 from app.domain.model import Connection, ConnectionId
 from app.domain.pace import Pace
@@ -49,7 +49,6 @@ MAX_YOUNG = 5000
 
 _MAX_EVICTIONS = 64  # under way
 _LOOKED_UP_AT_ONCE = 50  # recipients that another invocation has left, one after the other by one worker
-_LINGER = timedelta(milliseconds=50)  # at the end of a page, for the last answers; the pace makes up for it
 _PAUSE = timedelta(milliseconds=250)  # before a second attempt, doubled for each further one
 _MOST_DOUBLINGS = 5
 _LONGEST_YOUNG_PAUSE = timedelta(seconds=2)
@@ -63,7 +62,7 @@ class DeliverMessage:
 
     Recipients are read in pages, the next one while the last is being sent, and
     the progress is recorded after each page. So memory does not grow with the
-    audience. An invocation that follows a killed one repeats a page at most, and
+    audience. An invocation that follows a killed one repeats two pages at most, and
     those of the pages before that were in flight or waited to be tried again.
 
     A recipient is tried again after it was throttled, after a failure, without
@@ -218,6 +217,7 @@ class _Run:
         self._waiting: list[tuple[datetime, int, _Attempts]] = []
         self._young = 0  # of those that wait
         self._settled = 0  # since the progress was recorded
+        self._recording: Pending[None] | None = None
         self._numbers = count()
         self._unsent: list[Retry] = []
         self._evictions: deque[Pending[bool]] = deque()
@@ -240,6 +240,8 @@ class _Run:
             if self._settled >= _RECORDED_AFTER and not is_ending:
                 yield from self._recorded()
         self.is_complete &= not self._waiting and not self._unsent
+        with suppress(StorageUnavailable):  # the end is recorded after it
+            yield from self._last_record()
 
     def _read(self) -> Iterator[Connection | None]:
         """Yield all recipients, page by page, and those due again between them."""
@@ -279,6 +281,9 @@ class _Run:
     def close(self) -> None:
         """Wait for what the workers are doing: the next invocation must not meet it."""
         self._pages.close()
+        if self._recording is not None:
+            with suppress(DeliveryClaimed, StorageUnavailable):
+                self._recording.result()
         while self._evictions:
             self._evicted(self._evictions.popleft())
 
@@ -400,18 +405,20 @@ class _Run:
         return self._clock.now() >= self._until
 
     def _recorded(self) -> Iterator[Connection | None]:
-        """Record the progress after a page, once it is answered but for a few slow recipients."""
-        patience = self._clock.now() + _LINGER
-        while self._in_flight and self._clock.now() < patience:
-            yield self._due()
+        """Record the progress while sending goes on; once the record before is done."""
+        yield from self._last_record()
         use_case = self._use_case
         self._settled = 0
-        recorded = use_case.workers.start(
+        self._recording = use_case.workers.start(
             partial(use_case.deliveries.record, self._delivery, self.progress())
         )
-        while not recorded.done():
-            yield None
-        recorded.result()
+
+    def _last_record(self) -> Iterator[Connection | None]:
+        """Wait for the last record."""
+        while self._recording is not None and not self._recording.done():
+            yield self._due()
+        if self._recording is not None:
+            self._recording.result()
 
     def progress(self) -> Progress:
         """Return how far it has come."""

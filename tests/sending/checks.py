@@ -15,7 +15,7 @@ from tests.deadline import eventually
 from tests.dynamodb_local import REGION, create_table
 from tests.gateway_server import Fault, Kind, Plan, Report, Share
 from tests.sending.once import Done
-from tests.sending.pages import PAGE_LENGTH
+from tests.sending.pages import MB_LENGTH
 from tests.sending.scene import ACCESS_KEY, Scene, done
 
 RATE = Settings().send_rate
@@ -117,9 +117,9 @@ def killed(scene: Scene, recipients: int, dynamodb: str) -> list[Verdict]:
         at_most("  recipients missed", missed, 0, str(missed)),
         Verdict(
             "  delivered twice",
-            f"{len(twice):,}; a page has {PAGE_LENGTH:,}",
-            "≤ 1 page",
-            is_met=len(twice) <= PAGE_LENGTH and once_more,
+            f"{len(twice):,}; 1 MB has {MB_LENGTH:,}",
+            "≤ 1 MB",
+            is_met=len(twice) <= MB_LENGTH and once_more,
         ),
     ]
 

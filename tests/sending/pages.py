@@ -73,9 +73,9 @@ def _size(item: Mapping[str, Mapping[str, str]]) -> int:
     return sum(len(name) + len(text) for name, value in item.items() for text in value.values())
 
 
-_MOST = _MAX_PAGE // _size(_item())
+MB_LENGTH = _MAX_PAGE // _size(_item())
 """Recipients in 1 MB: the whole items count, whatever attributes are asked for."""
-PAGE_LENGTH = min(RECIPIENT_PAGE, _MOST)
+PAGE_LENGTH = min(RECIPIENT_PAGE, MB_LENGTH)
 """Recipients in a page that sending reads."""
 
 
@@ -87,7 +87,7 @@ class Recipients(DynamoDB):
         recipients = int(request["TableName"].rpartition("-")[2])
         after = request.get("ExclusiveStartKey")
         first = number_of(after["connectionId"]["S"]) + 1 if after else 0
-        end = min(first + min(request.get("Limit", _MOST), _MOST), recipients)
+        end = min(first + min(request.get("Limit", MB_LENGTH), MB_LENGTH), recipients)
         item = _item()
         asked = {name: item[name] for name in request["ExpressionAttributeNames"].values() if name in item}
         template = json.dumps(asked, separators=(",", ":"))

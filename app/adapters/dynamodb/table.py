@@ -37,7 +37,7 @@ RECIPIENT = (
 )
 """The attributes that sending needs."""
 RECIPIENT_PAGE = 1000
-"""Items that sending reads at once, half of what DynamoDB would return: a killed delivery repeats a page."""
+"""Items that sending reads at once, under half of what DynamoDB would return: a kill repeats two of them."""
 
 
 class DynamoDBConnectionTable:
