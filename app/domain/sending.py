@@ -327,23 +327,34 @@ class _Run:
 
     def _resumed(self) -> Iterator[Connection | None]:
         """Put the recipients that another invocation has left among those that wait, once they are found."""
-        chunks = list(batched(self._delivery.progress.retries, _LOOKED_UP_AT_ONCE, strict=False))
+        retries = self._delivery.progress.retries
+        chunks = list(batched(retries, _LOOKED_UP_AT_ONCE, strict=False))
         found = [self._use_case.workers.start(partial(self._found, chunk)) for chunk in chunks]
-        for chunk, pending in zip(chunks, found, strict=True):
-            while not pending.done():
-                yield self._due()
-            if self._is_over():
-                self._unsent += chunk
-                continue
-            for retry, connection in pending.result():
-                if connection is None:
-                    self._outcomes[Outcome.UNKNOWN if retry.unknown else Outcome.GONE] += 1
-                else:
-                    self._wait_until(self._clock.now(), _Attempts(connection, *retry[1:]))
+        left = list(retries)
+        try:
+            for chunk, pending in zip(chunks, found, strict=True):
+                while not pending.done():
+                    yield self._due()
+                if self._is_over():
+                    return
+                connections = pending.result()
+                del left[: len(chunk)]
+                for retry, connection in zip(chunk, connections, strict=True):
+                    if connection is None:
+                        self._outcomes[Outcome.UNKNOWN if retry.unknown else Outcome.GONE] += 1
+                    else:
+                        self._wait_until(self._clock.now(), _Attempts(connection, *retry[1:]))
+        finally:
+            self._unsent += left  # if there was no time, or the store did not answer
 
-    def _found(self, retries: Sequence[Retry]) -> list[tuple[Retry, Connection | None]]:
-        get, now = self._use_case.table.get, self._clock.now()
-        return [(retry, live(get(retry.connection_id), now)) for retry in retries]
+    def _found(self, retries: Sequence[Retry]) -> list[Connection | None]:
+        """Return the recipients, and ``None`` for those that are none any more."""
+        use_case, now = self._use_case, self._clock.now()
+        connections = (live(use_case.table.get(retry.connection_id), now) for retry in retries)
+        return [
+            it if it is not None and self._audience.includes(it, unscoped=use_case.unscoped) else None
+            for it in connections
+        ]
 
     def _sent(self, connections: Sequence[Connection]) -> Iterator[Connection | None]:
         """Yield *connections*, and between them those due again; when the time is up, leave the rest."""

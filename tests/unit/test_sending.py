@@ -465,6 +465,39 @@ def test_what_was_left_is_left_again_if_there_is_no_time_for_it() -> None:
     assert all(len(frames) == 1 for frames in sender.courier.frames.values())
 
 
+def test_what_was_left_is_not_lost_when_the_store_fails() -> None:
+    sender = Sender([old(f"c-{number:03}") for number in range(120)], rate=100)
+    first = sender.deliver(until=NOON + timedelta(milliseconds=100))
+    left = len(first.progress.retries)
+
+    class FailsOnce(MemoryConnectionTable):
+        gets = 0
+
+        def get(self, connection_id: ConnectionId) -> Connection | None:
+            self.gets += 1
+            if self.gets == left - 5:
+                raise StorageUnavailable("ThrottlingException", outcome_unknown=False)
+            return sender.table.get(connection_id)
+
+    with pytest.raises(StorageUnavailable):
+        sender.deliver(table=FailsOnce())
+
+    assert outcomes(sender.deliver(until=sender.clock.now() + timedelta(minutes=5))) == {
+        Outcome.DELIVERED: 120
+    }
+    assert all(len(frames) == 1 for frames in sender.courier.frames.values())
+
+
+def test_what_was_left_to_a_connection_goes_to_no_other_one_that_has_its_id_by_now() -> None:
+    sender = Sender([old()], {"c-1": [FAILED, DELIVERED]})
+    audience = Audience(account=AccountId("123456789012"))
+    sender.deliver(audience=audience, until=NOON + timedelta(milliseconds=50))
+    sender.table.add(old(account=AccountId("999999999999"), connected_at=NOON))
+
+    assert outcomes(sender.deliver(audience=audience)) == {Outcome.GONE: 1}
+    assert sender.courier.frames == {}
+
+
 def test_attempts_go_on_counting_in_the_next_invocation() -> None:
     sender = Sender([old()], {"c-1": [THROTTLED]})
     until = NOON + timedelta(milliseconds=50)
