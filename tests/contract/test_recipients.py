@@ -122,7 +122,7 @@ def test_a_message_is_read_for_exactly_those_whom_it_concerns(
     adapter = request.node.callspec.params["subject"]
 
     @settings(
-        max_examples=examples(400 if adapter == "memory" else 100), suppress_health_check=list(HealthCheck)
+        max_examples=examples(400 if adapter == "memory" else 40), suppress_health_check=list(HealthCheck)
     )
     @given(added=connections, audience=audiences, unscoped=st.booleans())
     def check(added: list[Connection], audience: dict[str, Any], *, unscoped: bool) -> None:
