@@ -162,6 +162,25 @@ class DonePending[T]:
         return self._value
 
 
+class LazyWorkers:
+    """WorkerPool whose tasks are done only when they have been asked about twice."""
+
+    def start[T](self, task: Callable[[], T]) -> "LazyPending[T]":
+        return LazyPending(task)
+
+
+class LazyPending[T](DonePending[T]):
+    """Pending that is not done at first."""
+
+    def __init__(self, task: Callable[[], T]) -> None:
+        super().__init__(task)
+        self._asked = 0
+
+    def done(self) -> bool:
+        self._asked += 1
+        return self._asked > 2
+
+
 class InlineWorkers:
     """WorkerPool that runs each task at once, in the caller's thread."""
 

@@ -115,8 +115,9 @@ class SweepConnections:
         Probes and deletes under way then are completed. If the store can't be
         read, the report has the fault.
         """
-        run = _Run(self, until, dry_run=dry_run)
-        for connection, result in self.gateway.probe(run.connections(segment, of)):
+        chunks = read_ahead(_chunks(self.table.scan(segment, of)), self.workers)
+        run = _Run(self, chunks, until, dry_run=dry_run)
+        for connection, result in self.gateway.probe(run.connections()):
             run.settle(connection, result)
         run.complete()
         return Report(
@@ -133,23 +134,28 @@ class SweepConnections:
 class _Run:
     """A sweep under way."""
 
-    def __init__(self, use_case: SweepConnections, until: datetime, *, dry_run: bool) -> None:
+    def __init__(
+        self,
+        use_case: SweepConnections,
+        chunks: Generator[list[Entry] | None],
+        until: datetime,
+        *,
+        dry_run: bool,
+    ) -> None:
         self._use_case = use_case
+        self._chunks = chunks
         self._clock = use_case.clock
         self._pace = Pace(use_case.rate)
         self._until = until
         self._dry_run = dry_run
-        self._chunks: Generator[list[Entry] | None] | None = None
         self._deletes: deque[tuple[Outcome, Pending[bool]]] = deque()
         self.outcomes: Counter[Outcome] = Counter()
         self.probed = 0
         self.finished = False
         self.fault: str | None = None
 
-    def connections(self, segment: int, of: int) -> Iterator[Connection | None]:
+    def connections(self) -> Iterator[Connection | None]:
         """Yield the connections to probe, and ``None`` if that is nobody now; settle all other entries."""
-        use_case = self._use_case
-        self._chunks = read_ahead(_chunks(use_case.table.scan(segment, of)), use_case.workers)
         try:
             for chunk in self._chunks:
                 for entry in chunk or ():
@@ -171,8 +177,7 @@ class _Run:
 
     def complete(self) -> None:
         """Wait for the workers, and count the deletes that were under way."""
-        if self._chunks is not None:
-            self._chunks.close()
+        self._chunks.close()
         while self._deletes:
             self._count_delete()
 
@@ -186,28 +191,28 @@ class _Run:
         if now >= self._until:
             self.outcomes[Outcome.LEFT_FOR_NEXT_TIME] += 1
             return
-        outcome = self._without_a_probe(entry, now)
-        if outcome in (Outcome.TOMBSTONE_REMOVED, Outcome.REMOVED_BY_AGE):
-            self._delete(entry, outcome)
-        elif outcome is not None:
-            self.outcomes[outcome] += 1
-        elif isinstance(entry, Connection):
+        decision = self._decision(entry, now)
+        if decision in (Outcome.TOMBSTONE_REMOVED, Outcome.REMOVED_BY_AGE):
+            self._delete(entry, Outcome(decision))
+        elif isinstance(decision, Outcome):
+            self.outcomes[decision] += 1
+        else:
             while not self._pace.take(now := self._clock.now()):
                 yield None
             if now >= self._until:
                 self.outcomes[Outcome.LEFT_FOR_NEXT_TIME] += 1
                 return
             self.probed += 1
-            yield entry
+            yield decision
 
-    def _without_a_probe(self, entry: Entry, now: datetime) -> Outcome | None:
-        """Return what becomes of *entry*; ``None`` if that takes a probe."""
+    def _decision(self, entry: Entry, now: datetime) -> Outcome | Connection:
+        """Return what becomes of *entry*, or the connection itself if that takes a probe."""
         if isinstance(entry, Tombstone):
             return Outcome.TOMBSTONE_KEPT if now <= entry.expires_at else Outcome.TOMBSTONE_REMOVED
         age = age_of(entry, now)
         if age is not None and age > MAX_CONNECTION_DURATION + CLOCK_SKEW:
             return Outcome.REMOVED_BY_AGE
-        return Outcome.YOUNG if is_within_grace(entry, now, self._use_case.grace) else None
+        return Outcome.YOUNG if is_within_grace(entry, now, self._use_case.grace) else entry
 
     def _delete(self, entry: Entry, outcome: Outcome) -> None:
         if self._dry_run:

@@ -24,6 +24,7 @@ from botocore.credentials import Credentials
 
 from app.adapters.dynamodb.sdk import SdkTransport
 from app.adapters.gateway import ManagementApiGateway
+from app.adapters.gateway.endpoints import Endpoints
 from app.adapters.threads import ThreadWorkers
 from app.domain.delivery import SendResult
 from app.domain.lifecycle import ProbeResult
@@ -184,6 +185,20 @@ def test_a_gateway_that_says_nothing_in_time_has_failed(api: ManagementApi) -> N
 
     assert probe(gateway, called()) is ProbeResult.FAILED
     assert time.monotonic() - began < 5  # the time-out to connect, which is 10 s, is no part of it
+
+
+def test_a_host_that_does_not_exist_has_failed_in_time() -> None:
+    gateway = a_gateway(endpoint="http://nowhere.invalid", connect_timeout=timedelta(seconds=1))
+    began = time.monotonic()
+
+    assert probe(gateway, called()) is ProbeResult.FAILED
+    assert time.monotonic() - began < 5  # the look-up of its name is timed, too
+
+
+def test_the_endpoint_of_an_api_is_worked_out_once() -> None:
+    endpoints = Endpoints(REGION, lambda _: "amazonaws.com")
+
+    assert endpoints.find(called("c-1")) is endpoints.find(called("c-2"))
 
 
 def test_where_nobody_listens_it_has_failed() -> None:

@@ -184,6 +184,19 @@ def test_what_is_no_json_object_is_refused(body: str) -> None:
         message_from(body, NOON)
 
 
+def test_however_deep_the_data_is_it_is_read_or_refused() -> None:
+    """A little less than json.loads allows is more than json.dumps does."""
+    refused = 0
+    for depth in range(9000, 10_000):
+        body = json.dumps(OURS | {"data": 0})[:-2] + "[" * depth + "]" * depth + "}"
+        try:
+            message_from(body, NOON)
+        except InvalidMessage:
+            refused += 1
+
+    assert 0 < refused < 1000
+
+
 def test_an_event_of_eventbridge_goes_to_its_account_and_region_as_it_is() -> None:
     message, audience = message_from(json.dumps(EVENT), NOON)
 

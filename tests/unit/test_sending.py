@@ -15,12 +15,12 @@ from app.adapters.memory import MemoryConnectionTable, MemoryDeliveries
 from app.adapters.threads import ThreadWorkers
 from app.domain.delivery import MAX_FRAME, Audience, Delivery, Message, Outcome, Progress, SendResult
 from app.domain.errors import AlreadyDelivered, DeliveryClaimed, InvalidMessage, StorageUnavailable
-from app.domain.model import AccountId, Connection, ConnectionId, Entry
+from app.domain.model import AccountId, ClientId, Connection, ConnectionId, Entry
 from app.domain.pace import Pace
 from app.domain.selection import Page, Selection
 from app.domain.sending import MAX_FAILED, MAX_THROTTLED, MAX_WAITING, DeliverMessage, ReadRecipients
 from tests.builders import NOON, a_connection, a_message
-from tests.fakes import FakeCourier, FixedClock, InlineWorkers
+from tests.fakes import FakeCourier, FixedClock, InlineWorkers, LazyWorkers
 
 if TYPE_CHECKING:
     from app.domain.ports import Deliveries, RecipientPages
@@ -465,6 +465,18 @@ def test_what_was_left_is_left_again_if_there_is_no_time_for_it() -> None:
     assert all(len(frames) == 1 for frames in sender.courier.frames.values())
 
 
+def test_the_workers_are_waited_for_while_answers_are_taken() -> None:
+    """For pages, for recipients that were left, for records and for evictions."""
+    names = [f"c-{number:02}" for number in range(50)]
+    sender = Sender([old(name) for name in names], {name: [GONE] for name in names[:5]}, page_size=9)
+    first = sender.deliver(until=NOON + timedelta(milliseconds=20), workers=LazyWorkers(), pace=Pace(200))
+    delivery = sender.deliver(workers=LazyWorkers(), pace=Pace(200))
+
+    assert first.progress.retries
+    assert outcomes(delivery) == {Outcome.DELIVERED: 45, Outcome.GONE: 5}
+    assert sender.ids() == set(names[5:])
+
+
 def test_what_was_left_is_not_lost_when_the_store_fails() -> None:
     sender = Sender([old(f"c-{number:03}") for number in range(120)], rate=100)
     first = sender.deliver(until=NOON + timedelta(milliseconds=100))
@@ -488,11 +500,16 @@ def test_what_was_left_is_not_lost_when_the_store_fails() -> None:
     assert all(len(frames) == 1 for frames in sender.courier.frames.values())
 
 
-def test_what_was_left_to_a_connection_goes_to_no_other_one_that_has_its_id_by_now() -> None:
+@pytest.mark.parametrize(
+    "audience", [Audience(account=AccountId("123456789012")), Audience(client_id=ClientId("dashboard-7"))]
+)
+def test_what_was_left_to_a_connection_goes_to_no_other_one_that_has_its_id_by_now(
+    audience: Audience,
+) -> None:
     sender = Sender([old()], {"c-1": [FAILED, DELIVERED]})
-    audience = Audience(account=AccountId("123456789012"))
     sender.deliver(audience=audience, until=NOON + timedelta(milliseconds=50))
-    sender.table.add(old(account=AccountId("999999999999"), connected_at=NOON))
+    other = old(account=AccountId("999999999999"), client_id=ClientId("other"), connected_at=NOON)
+    sender.table.add(other)
 
     assert outcomes(sender.deliver(audience=audience)) == {Outcome.GONE: 1}
     assert sender.courier.frames == {}

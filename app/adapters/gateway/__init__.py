@@ -129,6 +129,8 @@ class ManagementApiGateway:
             found = self._credentials.get_frozen_credentials() if self._credentials else None
         except (BotoCoreError, ClientError, OSError):  # expired, and their source does not renew them
             return None
+        if found is None:
+            return None
         if found != self._found:
             self._found, self._usable = found, _usable(found)
         return self._usable
@@ -149,11 +151,10 @@ class _Kinds:
         return self._last[2]
 
 
-def _usable(found: ReadOnlyCredentials | None) -> Credentials | None:
-    if found is None or not found.access_key or not found.secret_key:
+def _usable(found: ReadOnlyCredentials) -> Credentials | None:
+    if not all(it.isascii() and it.isprintable() for it in found if it):
         return None
-    credentials = Credentials(found.access_key, found.secret_key, found.token)
-    return credentials if all(it.isascii() and it.isprintable() for it in credentials if it) else None
+    return Credentials(found.access_key or "", found.secret_key or "", found.token)
 
 
 def _probe_result(answer: Answer, success: ProbeResult) -> ProbeResult:

@@ -14,7 +14,6 @@ _SERVICE = "execute-api"
 _ASK_AGAIN = 0.002  # s, after the caller had nothing to send
 _WAKE_UP = 0.05  # s, at the latest, for time-outs
 _SLOW_AFTER = 0.5  # s
-_NO_SOCKET = -1  # pycurl's answer to a wait while there is none yet, as during a look-up
 
 
 class Credentials(NamedTuple):
@@ -121,7 +120,7 @@ class Requests:
                 if nothing_now:
                     time.sleep(_ASK_AGAIN)
                 elif not ended and flights:
-                    self._wait(_WAKE_UP)
+                    self._multi.select(_WAKE_UP)
         finally:
             for curl, (_, handle, _) in flights.items():
                 self._multi.remove_handle(curl)
@@ -147,20 +146,13 @@ class Requests:
         return handle
 
     def _ended(self) -> Iterator[tuple[pycurl.Curl, bool]]:
-        while True:
-            left, answered, failed = self._multi.info_read()
-            for curl in answered:
-                self._multi.remove_handle(curl)
-                yield curl, True
-            for curl, _, _ in failed:
-                self._multi.remove_handle(curl)
-                yield curl, False
-            if not left:
-                return
-
-    def _wait(self, seconds: float) -> None:
-        if self._multi.select(seconds) == _NO_SOCKET:
-            time.sleep(min(seconds, _ASK_AGAIN))
+        _, answered, failed = self._multi.info_read()
+        for curl in answered:
+            self._multi.remove_handle(curl)
+            yield curl, True
+        for curl, _, _ in failed:
+            self._multi.remove_handle(curl)
+            yield curl, False
 
 
 class _Handle:
