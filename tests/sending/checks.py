@@ -88,7 +88,7 @@ def faults(scene: Scene, recipients: int) -> list[Verdict]:
 
 def killed(scene: Scene, recipients: int, dynamodb: str) -> list[Verdict]:
     """Kill the process that delivers, at a random moment, and let another go on."""
-    kill_at = Random(scene.seed).randrange(recipients // 5, recipients * 4 // 5)  # noqa: S311 - no secret
+    kill_at = Random(scene.seed).randrange(recipients // 5, recipients // 2)  # noqa: S311 - no secret
     session = boto3.session.Session(ACCESS_KEY, ACCESS_KEY, region_name=REGION)
     with closing(session.client("dynamodb", endpoint_url=dynamodb)) as client:
         table = create_table(client, "DeliveriesTable")
