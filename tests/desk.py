@@ -15,8 +15,9 @@ from app.domain.model import ConnectionId, Entry
 from app.domain.operations import EvictConnection, GetConnection, ListConnections
 from app.domain.pace import Pace
 from app.domain.ports import MessageReader
+from app.domain.recipients import ReadRecipients
 from app.domain.selection import Page, Selection
-from app.domain.sending import DeliverMessage, ReadRecipients
+from app.domain.sending import DeliverMessage
 from app.domain.sweep import SweepConnections
 from app.settings import Settings
 from tests.builders import NOON, a_connection

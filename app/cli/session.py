@@ -38,7 +38,7 @@ from app.cli.sdk_settings import check_sdk_settings
 from app.domain.errors import InvalidMessage, InvalidSelection, QueueUnavailable, StorageUnavailable
 from app.domain.operations import EvictConnection, GetConnection, ListConnections
 from app.domain.ports import Clock, Deliveries, MessageQueue, MessageReader
-from app.domain.sending import ReadRecipients
+from app.domain.recipients import ReadRecipients
 from app.domain.sweep import SweepConnections
 from app.settings import InvalidSetting, Settings, required
 

@@ -13,14 +13,16 @@ from app.adapters.sqs import SqsQueue
 from app.containers.operations import Operations
 from app.domain import ports
 from app.domain.pace import Pace
-from app.domain.sending import DeliverMessage, ReadRecipients
+from app.domain.recipients import ReadRecipients
+from app.domain.sending import DeliverMessage
 from app.settings import required
 
 
 class Sending(Operations):
     """What sending needs besides, each built once."""
 
-    settings = Operations.settings
+    settings, clock, table = Operations.settings, Operations.clock, Operations.table
+    workers, unscoped = Operations.workers, settings.provided.includes_unscoped
     # the SDK takes as long to read a recipient as it takes to send to it
     direct: providers.Provider[Transport] = providers.Singleton(direct_transport, **Operations.connecting)
     reading = providers.Selector(
@@ -35,21 +37,21 @@ class Sending(Operations):
             page_size=RECIPIENT_PAGE,
             attributes=RECIPIENT,
             account_index=settings.provided.has_account_index,
-            index_unscoped=settings.provided.includes_unscoped,
+            index_unscoped=unscoped,
         ),
-        memory=Operations.table,
-        imported=Operations.table,
+        memory=table,
+        imported=table,
     )
     in_dynamodb = providers.Singleton(
         DynamoDBDeliveries,
         Operations.transport,
         providers.Callable(required, settings.provided.deliveries_table, "DELIVERIES_TABLE"),
-        clock=Operations.clock,
+        clock=clock,
     )
     deliveries: providers.Provider[ports.Deliveries] = providers.Selector(
         settings.provided.storage,
         dynamodb=in_dynamodb,
-        memory=providers.Singleton(MemoryDeliveries, Operations.clock),
+        memory=providers.Singleton(MemoryDeliveries, clock),
         imported=in_dynamodb,
     )
     courier: providers.Provider[ports.Courier] = providers.Singleton(
@@ -63,18 +65,8 @@ class Sending(Operations):
         read_timeout=Operations.timeouts.read,
     )
     read_message: providers.Provider[ports.MessageReader] = providers.Object(message_from)
-    read_recipients = providers.Singleton(
-        ReadRecipients, recipients, Operations.table, Operations.clock, settings.provided.includes_unscoped
-    )
+    read_recipients = providers.Singleton(ReadRecipients, recipients, table, clock, unscoped)
+    pace, grace = providers.Singleton(Pace, settings.provided.send_rate), Operations.sweep.grace
     deliver_message = providers.Singleton(
-        DeliverMessage,
-        recipients,
-        Operations.table,
-        courier,
-        deliveries,
-        Operations.clock,
-        Operations.workers,
-        providers.Singleton(Pace, settings.provided.send_rate),
-        Operations.sweep.grace,
-        settings.provided.includes_unscoped,
+        DeliverMessage, recipients, table, courier, deliveries, clock, workers, pace, grace, unscoped
     )

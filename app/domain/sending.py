@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from functools import partial
 from heapq import heappop, heappush
 from itertools import batched, count
-from typing import NamedTuple
 
 from app.domain.delivery import (
     Audience,
@@ -37,6 +36,7 @@ from app.domain.ports import (
     WorkerPool,
 )
 from app.domain.reading import read_ahead
+from app.domain.recipients import ReadRecipients, live
 
 MAX_THROTTLED = 5
 """Attempts for a recipient that are throttled."""
@@ -108,69 +108,6 @@ class DeliverMessage:
             raise run.fault
         return released
 
-    def pages(self, audience: Audience, progress: Progress) -> "Iterator[RecipientsPage]":
-        """Yield the pages of recipients from where *progress* is."""
-        read = ReadRecipients(self.recipients, self.table, self.clock, self.unscoped)
-        return read.pages(audience, progress)
-
-
-@dataclass(frozen=True, slots=True)
-class ReadRecipients:
-    """Read whom an audience has now."""
-
-    recipients: RecipientPages
-    table: ConnectionTable
-    clock: Clock
-    unscoped: bool = False
-
-    def count(self, audience: Audience) -> int:
-        """Return how many recipients *audience* has.
-
-        Raises:
-            StorageUnavailable: the store did not answer in time.
-        """
-        return sum(len(page.connections) for page in self.pages(audience, Progress()))
-
-    def pages(self, audience: Audience, progress: Progress) -> "Iterator[RecipientsPage]":
-        """Yield the pages of recipients from where *progress* is.
-
-        Raises:
-            StorageUnavailable: the store did not answer in time; on any step of the iteration.
-        """
-        if audience.connection_id is not None and not progress.report.selected:
-            connection = live(self.table.get(audience.connection_id), self.clock.now())
-            yield RecipientsPage([connection] if connection else [], 0, None, is_last=True)
-        selections = audience.selections(unscoped=self.unscoped)
-        for number in range(progress.selection, len(selections)):
-            after = progress.after if number == progress.selection else None
-            while True:
-                page = self.recipients.page(selections[number], after)
-                now = self.clock.now()
-                chosen = [
-                    it
-                    for it in page.connections
-                    if live(it, now) and audience.includes(it, unscoped=self.unscoped)
-                ]
-                after = page.next
-                following = number if after else number + 1
-                yield RecipientsPage(chosen, following, after, is_last=following == len(selections))
-                if after is None:
-                    break
-
-
-def live(connection: Connection | None, now: datetime) -> Connection | None:
-    """Return *connection* unless it has expired."""
-    return connection if connection is not None and connection.expires_at > now else None
-
-
-class RecipientsPage(NamedTuple):
-    """Recipients, and where those after them begin: see ``Progress``."""
-
-    connections: Sequence[Connection]
-    selection: int
-    after: str | None
-    is_last: bool
-
 
 @dataclass(slots=True)
 class _Attempts:
@@ -222,7 +159,8 @@ class _Run:
         self._unsent: list[Retry] = []
         self._evictions: deque[Pending[bool]] = deque()
         self._place = delivery.progress.selection, delivery.progress.after
-        self._pages = read_ahead(use_case.pages(audience, delivery.progress), use_case.workers)
+        read = ReadRecipients(use_case.recipients, use_case.table, use_case.clock, use_case.unscoped)
+        self._pages = read_ahead(read.pages(audience, delivery.progress), use_case.workers)
         self.is_complete = False
         """Whether every recipient was read, and has its outcome."""
         self.fault: StorageUnavailable | None = None

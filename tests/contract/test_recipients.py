@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from app.adapters.dynamodb.sdk import SdkTransport
 from app.adapters.dynamodb.store import DynamoDBConnectionStore
 from app.adapters.dynamodb.table import RECIPIENT, DynamoDBConnectionTable
-from app.adapters.memory import MemoryDeliveries
 from app.domain.delivery import Audience, Progress
 from app.domain.model import (
     UNKNOWN_CLIENT,
@@ -24,11 +23,10 @@ from app.domain.model import (
     RegionName,
     Tombstone,
 )
-from app.domain.pace import Pace
 from app.domain.ports import ConnectionStore, ConnectionTable, RecipientPages
-from app.domain.sending import DeliverMessage
+from app.domain.recipients import ReadRecipients
 from tests.builders import NOON, a_connection
-from tests.fakes import FakeCourier, FixedClock, InlineWorkers
+from tests.fakes import FixedClock
 from tests.promises import CHOSEN
 from tests.stores import TABLES, a_direct_transport, a_storage
 from tests.thoroughness import examples
@@ -133,20 +131,9 @@ def test_a_message_is_read_for_exactly_those_whom_it_concerns(
         subject.store.tombstone(
             Tombstone(ConnectionId("c-0-closed"), NOON, NOON, expires_at=NOON + timedelta(hours=1))
         )
-        clock = FixedClock()
-        deliver = DeliverMessage(
-            subject.recipients,
-            subject.table,
-            FakeCourier(clock),
-            MemoryDeliveries(clock),
-            clock,
-            InlineWorkers(),
-            Pace(10**9),
-            grace=timedelta(seconds=30),
-            unscoped=unscoped,
-        )
+        read = ReadRecipients(subject.recipients, subject.table, FixedClock(), unscoped)
 
-        found = [it for page in deliver.pages(Audience(**audience), Progress()) for it in page.connections]
+        found = [it for page in read.pages(Audience(**audience), Progress()) for it in page.connections]
 
         assert sorted(it.id for it in found) == sorted(
             it.id for it in added if concerns(it, audience, unscoped=unscoped)

@@ -17,8 +17,9 @@ from app.domain.delivery import MAX_FRAME, Audience, Delivery, Message, Outcome,
 from app.domain.errors import AlreadyDelivered, DeliveryClaimed, InvalidMessage, StorageUnavailable
 from app.domain.model import AccountId, ClientId, Connection, ConnectionId, Entry
 from app.domain.pace import Pace
+from app.domain.recipients import ReadRecipients
 from app.domain.selection import Page, Selection
-from app.domain.sending import MAX_FAILED, MAX_THROTTLED, MAX_WAITING, DeliverMessage, ReadRecipients
+from app.domain.sending import MAX_FAILED, MAX_THROTTLED, MAX_WAITING, DeliverMessage
 from tests.builders import NOON, a_connection, a_message
 from tests.fakes import FakeCourier, FixedClock, InlineWorkers, LazyWorkers
 
