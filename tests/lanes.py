@@ -20,7 +20,7 @@ _ROOT = Path(__file__).parent.parent
 LANES = ("unit", "contract", "integration", "image", "stack", "architecture")
 """The folders below tests/, one per lane, the cheapest first."""
 
-_DURATION = "two to three minutes on two cores, and one or two more with Docker"
+_DURATION = "three to ten minutes, by the machine, and some more with Docker"
 
 REQUIRED = "REQUIRE_LANES"
 """With this variable set, a test that can't run fails instead of being skipped; CI sets it."""
