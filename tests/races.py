@@ -67,7 +67,6 @@ class StreamedTable(Storage):
         return next((entry for entry in self.entries() if _id_of(entry) == connection_id), None)
 
 
-DYNAMODB = ("dynamodb", "dynamodb-boto3", "dynamodb-boto3-moto")
 STORES = tuple(name for name in stores.STORES if name != "dynamodb-moto")
 """All adapters; of the direct transport, one database is enough for so many orders."""
 

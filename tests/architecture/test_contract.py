@@ -64,10 +64,15 @@ def contract(
     )
 
 
+def named(promise: str) -> str:
+    """The name of the test that is reported as *promise*."""
+    return "test_" + promise.lower().replace(" ", "_").removesuffix(".")
+
+
 @pytest.mark.parametrize("part", range(3))
 def test_a_mistake_is_reported_as_the_promise_that_it_breaks(part: int, environ: Mapping[str, str]) -> None:
     for adapter, promise in sampled(list(BROKEN.items())[part::3], one_in=5):
-        tests = [PROCESSES] if issubclass(adapter, wrong_adapters.InAFile) else PORTS
+        tests = [PROCESSES] if issubclass(adapter, wrong_adapters.InAFile) else [*PORTS, "-k", named(promise)]
 
         result = contract(f"tests.wrong_adapters:{adapter.__name__}", tests, environ)
 

@@ -17,7 +17,6 @@ from infra.process import CLOCK, find_uv
 from tests.builders import Event, a_connect_event
 from tests.environment import USERS
 from tests.postgres import EXTENSION, installed_packages, running_postgres
-from tests.thoroughness import is_thorough
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -83,7 +82,7 @@ def python(
 
 def test_it_keeps_every_promise(environ: Mapping[str, str]) -> None:
     settings = {name: value for name, value in environ.items() if name.startswith("POSTGRES_")}
-    command = [*shlex.split(CONTRACT), *([] if is_thorough() else ["ARGS=--hypothesis-profile=everyday"])]
+    command = [*shlex.split(CONTRACT), "ARGS=--hypothesis-profile=everyday"]
 
     result = subprocess.run(
         command, cwd=ROOT, env=USERS | settings, capture_output=True, text=True, check=False

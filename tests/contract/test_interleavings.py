@@ -24,7 +24,7 @@ from app.domain.lifecycle import MAX_CONNECTION_DURATION, ConnectionRef, ProbeRe
 from app.domain.model import Connection, ConnectionId, Removed, Tombstone
 from tests.builders import NOON, a_disconnect, a_handshake
 from tests.fakes import FakeGateway, FixedClock
-from tests.races import DYNAMODB, GRACE, STORES, Operations, StreamedTable, a_streamed_table
+from tests.races import GRACE, STORES, Operations, StreamedTable, a_streamed_table
 from tests.thoroughness import examples
 
 PENDING = timedelta(seconds=25)  # then Lambda stops the function, and the gateway refuses the client
@@ -218,6 +218,9 @@ class Interleavings(RuleBasedStateMachine):
         assert stored == {ConnectionRef(it.id, it.connected_at) for it in self.gateway.live()}
 
 
+_EXAMPLES = {"dynamodb": 25, "dynamodb-boto3": 25, "dynamodb-boto3-moto": 10}  # those are slow
+
+
 @pytest.fixture(params=STORES)
 def table(request: pytest.FixtureRequest) -> Iterator[StreamedTable]:
     with a_streamed_table(request.param, request) as table:
@@ -233,7 +236,7 @@ def test_whatever_happens_the_table_has_exactly_the_connected_clients(
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=examples(25 if store in DYNAMODB else 400),  # those are slow
+            max_examples=examples(_EXAMPLES.get(store, 400)),
             stateful_step_count=40,
             suppress_health_check=list(HealthCheck),
         ),

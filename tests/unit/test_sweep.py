@@ -2,7 +2,7 @@
 
 import _thread
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from threading import Lock
 from typing import Any
@@ -18,7 +18,7 @@ from app.domain.lifecycle import ProbeResult
 from app.domain.model import Connection, ConnectionId, Entry, Tombstone
 from app.domain.sweep import Outcome, Report, SweepConnections, segment_at
 from tests.builders import NOON, a_connection
-from tests.fakes import FakeGateway, FixedClock, TickingClock
+from tests.fakes import DonePending, FakeGateway, FixedClock, TickingClock
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 GRACE = timedelta(seconds=30)
@@ -55,6 +55,39 @@ class EndlessTable(MemoryConnectionTable):
     def scan(self, segment: int, of: int) -> Iterator[Entry]:
         for self.fetched in itertools.count(1):
             yield old(f"c-{self.fetched}")
+
+
+class SlowDeletes:
+    """WorkerPool that reads at once; a delete is done once 64 are under way and it is asked about again."""
+
+    def __init__(self) -> None:
+        self.under_way = 0
+        self.most_under_way = 0
+
+    def start(self, task: Callable[[], Any]) -> "DonePending[Any]":
+        pending = DonePending(task)
+        if not isinstance(pending.result(), bool):
+            return pending
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        return SlowDelete(self)
+
+
+class SlowDelete(DonePending[bool]):
+    """A delete that has been made and is not confirmed yet."""
+
+    def __init__(self, pool: SlowDeletes) -> None:
+        super().__init__(lambda: True)
+        self._pool = pool
+        self._asked = 0
+
+    def done(self) -> bool:
+        self._asked += self._pool.under_way == 64
+        return self._asked > 1
+
+    def result(self) -> bool:
+        self._pool.under_way -= 1
+        return super().result()
 
 
 def old(name: str = "c-1", **changes: Any) -> Connection:
@@ -337,6 +370,17 @@ def test_the_number_of_entries_held_does_not_grow_with_the_table() -> None:
 
     assert report.probed >= 3600
     assert most_held <= 3 * 256
+
+
+def test_at_most_64_deletes_are_under_way() -> None:
+    workers = SlowDeletes()
+    table = table_of(*(of_age(timedelta(hours=3), f"c-{number}") for number in range(200)))
+
+    report = swept(table, FakeGateway(), workers=workers)
+
+    assert workers.most_under_way == 64
+    assert counted(report) == {Outcome.REMOVED_BY_AGE: 200}
+    assert ids(table) == set()
 
 
 def test_a_bug_ends_the_sweep() -> None:
