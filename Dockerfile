@@ -47,7 +47,8 @@ COPY app app
 # The handshakes run their container's compiled form: app/containers/compile.py says why.
 RUN PYTHONPATH=dependencies python3 -B -c 'from app.containers.compile import compile_container; \
 from app.containers.handshakes import Handshakes; \
-open("app/containers/compiled.py", "w").write(compile_container(Handshakes, "open_connection", "close_connection"))' \
+open("app/containers/compiled.py", "w").write( \
+compile_container(Handshakes, "open_connection", "close_connection", first=("transport",)))' \
     && tools/bin/ruff check --quiet --fix --select I app/containers/compiled.py \
     && tools/bin/ruff format --quiet app/containers/compiled.py
 RUN cp amazon_roots.pem app/adapters/dynamodb/direct/ \

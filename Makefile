@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: demo run test contract check image bench bench-image chaos cli
 
 demo: $(NEEDS_UV)  ## real WebSocket clients come and go, and the list is right after each step
-	$(RUN) python -m infra.local demo
+	$(RUN) python -m infra.local demo $(ARGS)
 
 run: $(NEEDS_UV)  ## the same stack, until Ctrl-C, for a client of your own
 	$(RUN) python -m infra.local run

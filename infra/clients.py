@@ -13,18 +13,46 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Origin, Subprotocol
+
+from app.domain.model import PROTOCOL
 
 _PATIENCE = 29  # seconds, as long as API Gateway waits for the function
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER, on, for 0 s
 
 
-def open_client(url: str, query: Mapping[str, str]) -> ClientConnection:
+def open_client(
+    url: str, query: Mapping[str, str], headers: Mapping[str, str] | None = None
+) -> ClientConnection:
     """Return a connected client for a ``with`` block; at its end it sends a close frame.
 
     Raises:
         websockets.exceptions.InvalidStatus: its handshake was refused.
     """
-    return connect(_with_query(url, query), proxy=None, open_timeout=_PATIENCE)
+    return connect(_with_query(url, query), additional_headers=headers, proxy=None, open_timeout=_PATIENCE)
+
+
+def open_browser(url: str, query: Mapping[str, str], *, origin: str, token: str = "") -> ClientConnection:
+    """Return a client as ``open_client`` does, whose handshake is that of a browser.
+
+    It has the *origin* of a page, and of the headers it can set only that of the
+    subprotocols: they have the *token*.
+
+    Raises:
+        websockets.exceptions.InvalidStatus: its handshake was refused.
+        ConnectionError: no subprotocol was selected; a browser then closes the connection.
+    """
+    client = connect(
+        _with_query(url, query),
+        origin=Origin(origin),
+        subprotocols=[Subprotocol(PROTOCOL), Subprotocol(token)] if token else None,
+        proxy=None,
+        open_timeout=_PATIENCE,
+    )
+    if token and client.subprotocol != PROTOCOL:
+        client.close()
+        raise ConnectionError(f"The subprotocol {PROTOCOL} was not selected, but {client.subprotocol}.")
+    return client
 
 
 def drop(client: ClientConnection) -> None:

@@ -78,6 +78,16 @@ def demo(stack: LocalStack, screen: Screen) -> None:
         steps.ends()
 
 
+def wait_for(is_true: Callable[[], bool]) -> bool:
+    """Check again and again until *is_true*; return whether it was, within 10 s."""
+    deadline = time.monotonic() + _PATIENCE
+    while not is_true():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
 class _Steps:
     def __init__(self, stack: LocalStack, screen: Screen, clients: ExitStack) -> None:
         self._stack = stack
@@ -114,7 +124,7 @@ class _Steps:
                 return True
             return False
 
-        _wait_for(has_left)
+        wait_for(has_left)
         self._screen.show(self._check(self._stack.connections()))
         self._screen.add(f"The log says who it was: {self._record_of(query)}")
 
@@ -127,10 +137,9 @@ class _Steps:
             status = refusal.response.status_code
         self._screen.show(self._check(self._stack.connections()))
         answer = self._stack.invoke("Connect", _event(query))
-        self._screen.add(
-            f"Refused with HTTP {status}, the only refusal of MiniStack. The function's own answer:",
-            f"{answer['statusCode']} {answer['body']}",
-        )
+        if answer["statusCode"] != status:
+            raise DemoFailure(f"It was refused with HTTP {status}; the function answers it: {answer}")
+        self._screen.add(f"Refused, with the function's answer: {status} {answer['body']}")
 
     def is_killed(self, query: Query, what: str) -> None:
         """A client whose process is killed, and whose ``$disconnect`` is lost."""
@@ -157,12 +166,12 @@ class _Steps:
         connections = self._check(self._stack.connections())
         self._screen.show(connections)
         [wall] = [it for it in connections if it.client_id == _name(query)]
-        _wait_for(lambda: datetime.now(UTC) - wall.created_at > GRACE)
+        wait_for(lambda: datetime.now(UTC) - wall.created_at > GRACE)
 
         self._screen.say("Its process is killed (SIGKILL), and its $disconnect is lost")
         with self._stack.gateway.losing_disconnects():
             process.kill()
-            if not _wait_for(lambda: not self._stack.gateway.holds(wall.id)):
+            if not wait_for(lambda: not self._stack.gateway.holds(wall.id)):
                 raise DemoFailure("The gateway still has a client that was killed.")
             yield
 
@@ -238,7 +247,7 @@ class _Steps:
             sessions = {(record["clientId"], record["visitId"]) for record in self._stack.records(event)}
             return Counter(name for name, _ in sorted(sessions))  # an event may be logged again
 
-        _wait_for(lambda: counted() == expected)
+        wait_for(lambda: counted() == expected)
         return counted()
 
     def _record_of(self, query: Query) -> str:
@@ -248,7 +257,7 @@ class _Steps:
             closed = self._stack.records("connection.closed")
             return [record for record in closed if record.get("clientId") == _name(query)]
 
-        if not _wait_for(lambda: len(found()) == self._left[_name(query)]):
+        if not wait_for(lambda: len(found()) == self._left[_name(query)]):
             raise DemoFailure(f"$disconnect left no record of '{_name(query)}'.")
         shown = ("clientId", "account", "region", "sourceIp", "durationMs")
         return " ".join(f"{name}={value}" for name in shown if (value := found()[-1][name]) != "")
@@ -276,12 +285,3 @@ def _event(query: Query) -> Record:
     """Return a $connect event with *query*, as far as the function reads one that it refuses."""
     context = {"routeKey": "$connect", "connectionId": "asked-directly"}
     return {"requestContext": context, "queryStringParameters": dict(query)}
-
-
-def _wait_for(is_true: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + _PATIENCE
-    while not is_true():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True

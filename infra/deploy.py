@@ -5,6 +5,8 @@ import json
 import shutil
 import sys
 import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,12 +38,28 @@ GRACE = timedelta(seconds=2)
 type Template = dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class TokenAdmission:
+    """Admission of those who show a token: parameters of the template, and whom its keys function trusts.
+
+    ``authorities`` is a file of certificates, of which the issuer's has to be.
+    """
+
+    parameters: Mapping[str, str]
+    authorities: Path
+
+
 def deploy(
-    cloudformation: "CloudFormationClient", s3: "S3Client", endpoint: str, directory: Path
+    cloudformation: "CloudFormationClient",
+    s3: "S3Client",
+    endpoint: str,
+    directory: Path,
+    tokens: TokenAdmission | None = None,
 ) -> dict[str, str]:
     """Create the template's stack on the emulator at *endpoint* and return its outputs.
 
-    The functions' libraries and their log are in *directory*.
+    The functions' libraries and their log are in *directory*. Without *tokens*, anybody
+    is admitted.
 
     Raises:
         LocalStackFailure: the stack could not be created.
@@ -52,11 +70,19 @@ def deploy(
     _run_from_source(template, libraries=_libraries(directory), log=functions_log(directory))
     _use_the_emulator(template, endpoint)
     _watch_single_metrics(template)
+    parameters: Mapping[str, str] = {}
+    if tokens is not None:
+        parameters = {"Admission": "token"} | dict(tokens.parameters)
+        keys = template["Resources"]["KeysFunction"]["Properties"]["Environment"]["Variables"]
+        keys["SSL_CERT_FILE"] = str(tokens.authorities)
     s3.put_object(Bucket=_BUCKET, Key=_TEMPLATE, Body=json.dumps(template))
     try:
         cloudformation.create_stack(
             StackName=_STACK,
             TemplateURL=f"{endpoint}/{_BUCKET}/{_TEMPLATE}",  # it is longer than a TemplateBody may be
+            Parameters=[
+                {"ParameterKey": name, "ParameterValue": value} for name, value in parameters.items()
+            ],
             Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
         )
         cloudformation.get_waiter("stack_create_complete").wait(

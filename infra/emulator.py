@@ -20,6 +20,8 @@ import runpy
 import signal
 import sys
 import threading
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import Any
 
 MAX_CONNECTIONS = 10_000
@@ -57,7 +59,57 @@ def keep_connected_at() -> None:
     gateway._ws_request_context = request_context  # noqa: SLF001 - as above
 
 
+def answer_as_connect_does() -> None:
+    """Answer a handshake as the function of ``$connect`` does, as API Gateway does.
+
+    A refusal has its status, and the subprotocol is its ``Sec-WebSocket-Protocol``.
+    MiniStack always refuses with 403, and selects no subprotocol.
+
+    Raises:
+        AttributeError: MiniStack does not have these functions any more, or not in this form.
+    """
+    gateway: Any = importlib.import_module("ministack.services.apigateway")
+    invoke, handle = gateway._invoke_ws_lambda, gateway.handle_websocket  # noqa: SLF001 - no public hook
+    code = handle.__code__
+    if "_invoke_ws_lambda" not in code.co_names or code.co_varnames[:3] != ("scope", "receive", "send"):
+        raise AttributeError("handle_websocket has changed: it must be patched in another way.")
+    first_answer: ContextVar[list[dict[str, Any]]] = ContextVar("first_answer")
+
+    async def invoke_route(*arguments: Any, **named: Any) -> Any:
+        answer = await invoke(*arguments, **named)
+        if not (first := first_answer.get()):
+            first.append(answer or {})
+        return answer
+
+    async def handle_websocket(scope: Any, receive: Any, send: "_Send", *rest: Any, **named: Any) -> None:
+        answers: list[dict[str, Any]] = []
+        first_answer.set(answers)
+        is_open = False
+
+        async def send_answer(message: dict[str, Any]) -> None:
+            nonlocal is_open
+            connect = answers[0] if answers and not is_open else {}
+            is_open = True
+            headers = {name.lower(): value for name, value in (connect.get("headers") or {}).items()}
+            if message["type"] == "websocket.accept" and "sec-websocket-protocol" in headers:
+                message = message | {"subprotocol": headers["sec-websocket-protocol"]}
+            elif message["type"] == "websocket.close" and "statusCode" in connect:
+                no_body = [(b"content-length", b"0"), (b"connection", b"close")]
+                start = {"type": "websocket.http.response.start", "headers": no_body}
+                await send(start | {"status": int(connect["statusCode"])})
+                message = {"type": "websocket.http.response.body", "body": b""}
+            await send(message)
+
+        await handle(scope, receive, send_answer, *rest, **named)
+
+    gateway._invoke_ws_lambda, gateway.handle_websocket = invoke_route, handle_websocket  # noqa: SLF001 - as above
+
+
+type _Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+
 if __name__ == "__main__":
     threading.Thread(target=_end_with_standard_input, daemon=True).start()
     keep_connected_at()
+    answer_as_connect_does()
     runpy.run_module("ministack", run_name="__main__")

@@ -1,7 +1,8 @@
 """Switchboard on this machine: its own template on MiniStack, without Docker and without an AWS account.
 
-python -m infra.local demo    clients connect and disconnect, and the table is checked at each step
-python -m infra.local run     the stack stays up, with a live table of who is connected, until Ctrl-C
+python -m infra.local demo             clients connect and disconnect, and the table is checked at each step
+python -m infra.local demo --tokens    only those who show a token come in; each refusal is checked
+python -m infra.local run              the stack stays up, with a live table of who is connected, until Ctrl-C
 """
 
 import argparse
@@ -22,16 +23,17 @@ from botocore.config import Config
 
 from app.cli import main as command_line
 from infra.demo import demo
-from infra.deploy import GRACE, WEBSOCKETS, deploy, functions_log
+from infra.deploy import GRACE, WEBSOCKETS, TokenAdmission, deploy, functions_log
 from infra.environment import clear_aws_settings
 from infra.gateway import LocalGateway
+from infra.issuer import token_issuer
 from infra.process import ministack
 from infra.screen import Screen
 from infra.stack import LocalStack, LocalStackFailure, Record
+from infra.token_demo import token_admission, token_demo
 
 UNLIKE_AWS = (
     "The functions run from app/, not from the image. Roles, settings and routes are the template's.",
-    "Every refused handshake is answered 403, whatever the function's status.",
     "$disconnect always has close code 1006, and no event is lost.",
     "The functions' log records go to a file. WebSockets have no access log, metrics or alarms.",
     "No item expires by its ttl.",
@@ -55,8 +57,12 @@ _REGION = "us-east-1"
 
 
 @contextmanager
-def local_stack(say: Callable[[str], None] = lambda _: None) -> Iterator[LocalStack]:
+def local_stack(
+    say: Callable[[str], None] = lambda _: None, tokens: TokenAdmission | None = None
+) -> Iterator[LocalStack]:
     """Run the whole stack during a block; *say* gets each step of the start.
+
+    Without *tokens*, anybody is admitted.
 
     Its files are in a temporary folder, which is deleted at the end. After an
     error its logs are kept.
@@ -70,13 +76,15 @@ def local_stack(say: Callable[[str], None] = lambda _: None) -> Iterator[LocalSt
             say("Starting MiniStack, an emulator of AWS, on 127.0.0.1 (the first time, downloading it)")
             with ministack(directory) as endpoint, ExitStack() as clients:
                 say("Deploying infra/template.yaml on it; its functions may do what their roles allow")
-                yield _deployed(endpoint, directory, clients)
+                yield _deployed(endpoint, directory, clients, tokens)
         except Exception as error:
             error.add_note(_what_the_logs_say(directory))
             raise
 
 
-def _deployed(endpoint: str, directory: Path, clients: ExitStack) -> LocalStack:
+def _deployed(
+    endpoint: str, directory: Path, clients: ExitStack, tokens: TokenAdmission | None
+) -> LocalStack:
     session = boto3.session.Session(_ROOT_USER, _ROOT_USER, region_name=_REGION)
     where: dict[str, Any] = {"endpoint_url": endpoint, "config": Config(proxies={})}
     cloudformation = clients.enter_context(closing(session.client("cloudformation", **where)))
@@ -85,7 +93,7 @@ def _deployed(endpoint: str, directory: Path, clients: ExitStack) -> LocalStack:
     dynamodb = clients.enter_context(closing(session.client("dynamodb", **where)))
     queue = clients.enter_context(closing(session.client("sqs", **where)))
 
-    outputs = deploy(cloudformation, s3, endpoint, directory)
+    outputs = deploy(cloudformation, s3, endpoint, directory, tokens)
 
     # AWS's wss://API.execute-api.REGION.amazonaws.com/STAGE, where MiniStack serves it
     address = urlsplit(outputs["WebSocketUrl"])
@@ -102,6 +110,16 @@ def _deployed(endpoint: str, directory: Path, clients: ExitStack) -> LocalStack:
         response: Record = json.load(answer["Payload"])
         return response
 
+    def replace(function: str) -> None:
+        name = outputs[f"{function}FunctionName"]
+        same = functions.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
+        functions.update_function_configuration(FunctionName=name, Environment={"Variables": same})
+        functions.get_waiter("function_updated_v2").wait(FunctionName=name, WaiterConfig={"Delay": 1})
+
+    tables = {"CONNECTIONS_TABLE": "TableName", "DELIVERIES_TABLE": "DeliveriesTableName"}
+    optional = {"KEYS_TABLE": "KeysTableName", "TICKETS_TABLE": "TicketsTableName"}
+    tables |= {variable: output for variable, output in optional.items() if output in outputs}
+
     return LocalStack(
         websocket_url=f"ws://{stage}",
         table=outputs["TableName"],
@@ -110,6 +128,7 @@ def _deployed(endpoint: str, directory: Path, clients: ExitStack) -> LocalStack:
             api, clients.enter_context(closing(apis)), clients.enter_context(closing(management))
         ),
         invoke=invoke,
+        replace=replace,
         log=functions_log(directory),
         environment={
             "AWS_ENDPOINT_URL": endpoint,
@@ -117,10 +136,9 @@ def _deployed(endpoint: str, directory: Path, clients: ExitStack) -> LocalStack:
             "AWS_REGION": _REGION,
             "AWS_ACCESS_KEY_ID": _ROOT_USER,
             "AWS_SECRET_ACCESS_KEY": _ROOT_USER,
-            "CONNECTIONS_TABLE": outputs["TableName"],
-            "DELIVERIES_TABLE": outputs["DeliveriesTableName"],
             "MESSAGE_QUEUE": outputs["MessageQueueName"],
-        },
+        }
+        | {variable: outputs[output] for variable, output in tables.items()},
         queue=queue,
         queue_url=queue.get_queue_url(QueueName=outputs["MessageQueueName"])["QueueUrl"],
     )
@@ -159,6 +177,15 @@ def run(stack: LocalStack, screen: Screen) -> None:
         raise
 
 
+def _demonstrate_tokens(screen: Screen) -> None:
+    screen.say(
+        "Starting oauth2-mock-server, an issuer of tokens, on localhost (the first time, downloading it)"
+    )
+    with token_issuer() as issuer, local_stack(screen.say, token_admission(issuer)) as stack:
+        token_demo(stack, issuer, screen)
+        _add_differences(screen)
+
+
 def _add_differences(screen: Screen) -> None:
     screen.say("Unlike on AWS:")
     screen.add(*(f"- {difference}" for difference in UNLIKE_AWS))
@@ -172,20 +199,27 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("command", choices=["demo", "run"])
-    command = parser.parse_args().command
+    parser.add_argument("--tokens", action="store_true", help="of the demo: who shows no token is refused")
+    arguments = parser.parse_args()
+    command = arguments.command
+    if command == "run" and arguments.tokens:
+        parser.error("--tokens is an option of the demo")
     clear_aws_settings(os.environ)
     for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # SIGHUP: the terminal was closed
         signal.signal(ending, signal.default_int_handler)
     screen = Screen()
     try:
-        with local_stack(screen.say) as stack:
-            if command == "run":
-                run(stack, screen)
-            else:
-                demo(stack, screen)
-                _add_differences(screen)
+        if arguments.tokens:
+            _demonstrate_tokens(screen)
+        else:
+            with local_stack(screen.say) as stack:
+                if command == "run":
+                    run(stack, screen)
+                else:
+                    demo(stack, screen)
+                    _add_differences(screen)
     except LocalStackFailure as failure:
-        sys.exit("\n".join([str(failure), *failure.__notes__]))
+        sys.exit("\n".join([str(failure), *getattr(failure, "__notes__", [])]))
     except KeyboardInterrupt:
         sys.exit(0 if command == "run" else 130)  # a demo cut short has shown nothing: as a shell has it
 

@@ -30,10 +30,10 @@ class LocalStackFailure(Exception):
 class LocalStack:
     """The stack while it runs.
 
-    ``invoke`` calls a function (Connect, Disconnect, Sweep, Changes, Send) with an
-    event and returns its answer. ``log`` is the file of all functions' log
-    records. ``environment`` is what a program needs to reach this stack with
-    the AWS SDK.
+    ``invoke`` calls a function (Connect, Disconnect, Sweep, Changes, Send, Keys) with an
+    event and returns its answer. ``replace`` ends the processes of a function, as an
+    update does. ``log`` is the file of all functions' log records. ``environment`` is
+    what a program needs to reach this stack with the AWS SDK.
     """
 
     websocket_url: str
@@ -41,6 +41,7 @@ class LocalStack:
     dynamodb: "DynamoDBClient"
     gateway: LocalGateway
     invoke: Callable[[str, Record], Record]
+    replace: Callable[[str], None]
     log: Path
     environment: Mapping[str, str]
     queue: "SQSClient"
@@ -68,6 +69,18 @@ class LocalStack:
         if "missedDisconnects" not in report:
             raise LocalStackFailure(f"The sweep failed: {report}")
         return report
+
+    def refresh_keys(self) -> list[str]:
+        """Fetch the issuer's keys and return their ids.
+
+        Raises:
+            LocalStackFailure: they could not be fetched.
+        """
+        report = self.invoke("Keys", {})
+        if report.get("event") != "keys.refreshed":
+            raise LocalStackFailure(f"The keys could not be fetched: {report}")
+        ids: list[str] = report["keyIds"]
+        return ids
 
     def send(self, message: Record) -> Record:
         """Put *message* into the queue, and return the record of its delivery.

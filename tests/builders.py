@@ -63,6 +63,7 @@ def a_connection(**changes: Any) -> Connection:
         "stage": "prod",
         "principal_id": "user-42",
         "attributes": {"appVersion": "2.7"},
+        "admitted_until": NOON + timedelta(hours=23),
     }
     return Connection(**whole | changes)
 

@@ -11,7 +11,9 @@ ROOT = Path(__file__).parent.parent
 
 
 def compiled_handshakes() -> str:
-    return formatted(compile_container(Handshakes, "open_connection", "close_connection"))
+    return formatted(
+        compile_container(Handshakes, "open_connection", "close_connection", first=("transport",))
+    )
 
 
 def formatted(source: str) -> str:

@@ -11,6 +11,7 @@ from app.adapters.messages import message_from
 from app.adapters.threads import ThreadWorkers
 from app.cli import cli
 from app.cli.session import Session
+from app.domain.admitting import MintTicket
 from app.domain.model import ConnectionId, Entry
 from app.domain.operations import EvictConnection, GetConnection, ListConnections
 from app.domain.pace import Pace
@@ -21,7 +22,15 @@ from app.domain.sending import DeliverMessage
 from app.domain.sweep import SweepConnections
 from app.settings import Settings
 from tests.builders import NOON, a_connection
-from tests.fakes import FakeCourier, FakeGateway, FakeQueue, FixedClock, InlineWorkers
+from tests.fakes import (
+    FakeCourier,
+    FakeGateway,
+    FakeQueue,
+    FakeTickets,
+    FixedClock,
+    InlineWorkers,
+    RecordingPublisher,
+)
 
 GRACE = timedelta(seconds=30)
 
@@ -53,6 +62,7 @@ class Desk:
         self.time = FixedClock(NOON + timedelta(minutes=1))
         self.kept = MemoryDeliveries(self.time)
         self.messages = FakeQueue()
+        self.tickets = FakeTickets()
         self.settings: Settings | None = None
         self.pauses: list[float] = []
         self.between: list[Callable[[], None]] = []
@@ -79,7 +89,9 @@ class Desk:
         return EvictConnection(self.table, self.gateway, self.time, GRACE)
 
     def sweep_connections(self) -> SweepConnections:
-        return SweepConnections(self.table, self.gateway, self.time, ThreadWorkers(1), GRACE, rate=10**9)
+        return SweepConnections(
+            self.table, self.gateway, self.time, ThreadWorkers(1), GRACE, 10**9, RecordingPublisher()
+        )
 
     def deliver_message(self) -> DeliverMessage:
         return DeliverMessage(
@@ -104,6 +116,9 @@ class Desk:
 
     def read_message(self) -> MessageReader:
         return message_from
+
+    def mint_ticket(self) -> MintTicket:
+        return MintTicket(self.tickets, self.time, lambda: f"secret-{len(self.tickets.added)}")
 
     def _build(self, settings: Settings) -> "Desk":
         self.settings = settings

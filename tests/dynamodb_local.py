@@ -104,7 +104,8 @@ def create_table(client: "DynamoDBClient", table: str = "ConnectionsTable") -> s
     name = f"{table}-{uuid4().hex}"
     client.create_table(**table_properties(table) | {"TableName": name})
     client.get_waiter("table_exists").wait(TableName=name, WaiterConfig={"Delay": 1})
-    client.update_time_to_live(TableName=name, TimeToLiveSpecification=time_to_live(table))
+    if (ttl := time_to_live(table)) is not None:
+        client.update_time_to_live(TableName=name, TimeToLiveSpecification=ttl)
     return name
 
 

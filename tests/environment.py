@@ -12,12 +12,26 @@ USERS = {name: value for name, value in os.environ.items() if name not in _MAKE}
 """The user's own environment, for the commands of the README."""
 
 _SETTINGS = (
+    "ACCOUNTS_CLAIM",
+    "ACCOUNT_INDEX",
+    "ADMISSION",
+    "ALLOWED_ORIGINS",
+    "CLIENTS_CLAIM",
     "CLIENT_ATTRIBUTES",
+    "CONNECTIONS_PER_CLIENT",
     "CONNECTIONS_TABLE",
+    "DELIVERIES_TABLE",
     "DUPLICATES",
+    "JWKS_URL",
+    "KEYS_TABLE",
+    "MESSAGE_QUEUE",
     "PRESENCE_TABLE",
+    "REGIONS_CLAIM",
+    "SEND_RATE",
+    "TICKETS_TABLE",
     "TRUSTED_PROXIES",
     "TTL_HOURS",
+    "UNSCOPED",
 )
 _TERMINAL = ("COLUMNS", "FORCE_COLOR", "LINES", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
 _NAMES = frozenset((*_SETTINGS, *_TERMINAL, "PYTEST_ADDOPTS"))
@@ -33,6 +47,6 @@ def clear_user_settings(environ: MutableMapping[str, str]) -> None:
     """Remove the user's settings from *environ*, and set invalid credentials."""
     clear_aws_settings(environ)
     for name in list(environ):
-        if name in _NAMES or name.startswith(("STORE", "SWEEP_")):
+        if name in _NAMES or name.startswith(("STORE", "SWEEP_", "TOKEN_")):
             del environ[name]
     environ.update(_REPLACEMENTS)

@@ -1,14 +1,17 @@
-"""Fakes of ports. The contract tests of Clock and Gateway run on them, too."""
+"""Fakes of ports. The contract tests of Clock, Gateway, KeyStore and Tickets run on them, too."""
 
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
+from app.domain.admission import Grant, Reason, Ticket
 from app.domain.delivery import SendResult
+from app.domain.errors import Denied
 from app.domain.events import Event
 from app.domain.lifecycle import ProbeResult
 from app.domain.model import Connection
+from app.domain.tokens import IssuedKeys
 from tests.builders import NOON
 
 
@@ -141,6 +144,59 @@ class FakeQueue:
 
     def put(self, body: str, *, sent_at: datetime | None = None) -> None:
         self.messages.append((body, sent_at))
+
+
+class FakeKeyStore:
+    """KeyStore that counts its ``reads``. While there is an ``error``, each call raises it."""
+
+    def __init__(self, issued: IssuedKeys | None = None) -> None:
+        self.issued = issued
+        self.reads = 0
+        self.error: Exception | None = None
+
+    def load(self) -> IssuedKeys | None:
+        self.reads += 1
+        self._fail()
+        return self.issued
+
+    def save(self, issued: IssuedKeys) -> None:
+        self._fail()
+        if self.issued is None or issued.fetched_at >= self.issued.fetched_at:
+            self.issued = issued
+
+    def _fail(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+
+class FakeTickets:
+    """Tickets and TicketStore. While there is an ``error``, each call raises it.
+
+    ``added`` has all tickets that were ever added. Thread-safe.
+    """
+
+    def __init__(self, *tickets: Ticket) -> None:
+        self.added: list[Ticket] = []
+        self.error: Exception | None = None
+        self._kept: dict[str, Ticket] = {}
+        for ticket in tickets:
+            self.add(ticket)
+
+    def add(self, ticket: Ticket) -> None:
+        self._fail()
+        self.added.append(ticket)
+        self._kept[ticket.secret] = ticket
+
+    def redeem(self, secret: str, at: datetime) -> Grant:
+        self._fail()
+        ticket = self._kept.pop(secret, None)
+        if ticket is None or at >= ticket.expires_at.replace(microsecond=0):
+            raise Denied(Reason.TICKET)
+        return ticket.grant()
+
+    def _fail(self) -> None:
+        if self.error is not None:
+            raise self.error
 
 
 class DonePending[T]:

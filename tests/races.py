@@ -96,7 +96,9 @@ class Operations:
             self.clock,
             workers,
         )
-        self._sweep = SweepConnections(self.table, self.gateway, self.clock, workers, GRACE, rate=10**9)
+        self._sweep = SweepConnections(
+            self.table, self.gateway, self.clock, workers, GRACE, 10**9, RecordingPublisher()
+        )
 
     def track(self, most: int) -> None:
         """Have the stream's function process the oldest changes, *most* of them at most."""

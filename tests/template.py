@@ -47,15 +47,37 @@ def transformed(**parameters: str) -> Template:
     return cast("Template", json.loads(_transformed(**parameters)))
 
 
+def conditions(**parameters: str) -> dict[str, bool]:
+    """Return which of the template's conditions hold with *parameters*, the others at their defaults."""
+    values = _defaults() | parameters
+    return {name: _holds(condition, values) for name, condition in source()["Conditions"].items()}
+
+
+def failed_rules(**parameters: str) -> list[str]:
+    """Return the descriptions of the assertions by which CloudFormation refuses *parameters*."""
+    values = _defaults() | parameters
+    return [
+        assertion["AssertDescription"]
+        for rule in source()["Rules"].values()
+        if _holds(rule["RuleCondition"], values)
+        for assertion in rule["Assertions"]
+        if not _holds(assertion["Assert"], values)
+    ]
+
+
 def table_properties(table: str = "ConnectionsTable") -> dict[str, Any]:
     """Return the resource *table* as arguments of boto3's ``create_table``."""
     properties = _table(table)
     return {name: properties[name] for name in _CREATE_TABLE_PROPERTIES if name in properties}
 
 
-def time_to_live(table: str = "ConnectionsTable") -> "TimeToLiveSpecificationTypeDef":
-    """Return the TTL of the resource *table* as an argument of boto3's ``update_time_to_live``."""
-    return cast("TimeToLiveSpecificationTypeDef", _table(table)["TimeToLiveSpecification"])
+def time_to_live(table: str = "ConnectionsTable") -> "TimeToLiveSpecificationTypeDef | None":
+    """Return the TTL of the resource *table* for boto3's ``update_time_to_live``; ``None`` if it has none."""
+    return cast("TimeToLiveSpecificationTypeDef | None", _table(table).get("TimeToLiveSpecification"))
+
+
+def _defaults() -> dict[str, Any]:
+    return {name: parameter["Default"] for name, parameter in source()["Parameters"].items()}
 
 
 def _table(name: str) -> dict[str, Any]:
@@ -70,7 +92,7 @@ def _source() -> str:
 @cache
 def _transformed(**parameters: str) -> str:
     template = source()
-    values = {name: parameter["Default"] for name, parameter in template["Parameters"].items()} | parameters
+    values = _defaults() | parameters
     for resource in template["Resources"].values():
         if resource["Type"] == "AWS::Serverless::Function":
             resource["Properties"]["ImageUri"] = _IMAGE
@@ -99,8 +121,23 @@ def _without_excluded(nodes: list[Any], values: dict[str, Any]) -> Iterator[Any]
     for node in nodes:
         match node:
             case {"Fn::If": [condition, included, {"Ref": "AWS::NoValue"}]}:
-                parameter, value = source()["Conditions"][condition]["Fn::Equals"]
-                if values[parameter["Ref"]] == value:
+                if _holds(source()["Conditions"][condition], values):
                     yield included
             case _:
                 yield node
+
+
+def _holds(condition: Any, values: dict[str, Any]) -> bool:
+    match condition:
+        case {"Condition": str(name)}:
+            return _holds(source()["Conditions"][name], values)
+        case {"Fn::Equals": [{"Ref": str(parameter)}, value]}:
+            return str(values[parameter]) == str(value)
+        case {"Fn::Not": [child]}:
+            return not _holds(child, values)
+        case {"Fn::And": children}:
+            return all(_holds(child, values) for child in children)
+        case {"Fn::Or": children}:
+            return any(_holds(child, values) for child in children)
+        case _:
+            raise NotImplementedError(condition)

@@ -11,8 +11,9 @@ import typer
 
 from app.cli import screen
 from app.cli.session import Session, about_credentials
-from app.containers.sending import Sending
+from app.containers.command_line import CommandLine
 from app.domain.errors import InvalidHandshake, InvalidSelection, StorageUnavailable
+from app.domain.events import Event
 from app.domain.lifecycle import ProbeResult
 from app.domain.model import Connection, ConnectionId, account_id, client_id, connection_id, region_name
 from app.domain.operations import Eviction
@@ -57,8 +58,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     cli(arguments, obj=Session(build=_container), prog_name=_STARTED_BY)
 
 
-def _container(settings: Settings) -> Sending:
-    return Sending(settings=settings)
+class _SilentPublisher:
+    """EventPublisher of a sweep: its report says how many there were."""
+
+    def publish(self, event: Event) -> None:  # noqa: ARG002 - the port's
+        return
+
+
+def _container(settings: Settings) -> CommandLine:
+    return CommandLine(settings=settings, publisher=_SilentPublisher())
 
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="A connectionId; after -- if it begins with a hyphen.")]

@@ -25,6 +25,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _LABELS = {
     Outcome.REMOVED_BY_AGE: "removed by age",
+    Outcome.ADMISSION_ENDED: "admission ended",
     Outcome.NOT_REMOVED: "not removed",
     Outcome.CHANGED_MEANWHILE: "changed meanwhile",
     Outcome.TOMBSTONE_REMOVED: "tombstones removed",

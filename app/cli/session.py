@@ -35,7 +35,14 @@ from botocore.exceptions import (
 
 from app.cli.screen import plain
 from app.cli.sdk_settings import check_sdk_settings
-from app.domain.errors import InvalidMessage, InvalidSelection, QueueUnavailable, StorageUnavailable
+from app.domain.admitting import MintTicket
+from app.domain.errors import (
+    InvalidHandshake,
+    InvalidMessage,
+    InvalidSelection,
+    QueueUnavailable,
+    StorageUnavailable,
+)
 from app.domain.operations import EvictConnection, GetConnection, ListConnections
 from app.domain.ports import Clock, Deliveries, MessageQueue, MessageReader
 from app.domain.recipients import ReadRecipients
@@ -98,6 +105,7 @@ class UseCases(Protocol):
     def deliveries(self) -> Deliveries: ...
     def queue(self) -> MessageQueue: ...
     def read_message(self) -> MessageReader: ...
+    def mint_ticket(self) -> MintTicket: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +117,12 @@ class Session:
     table: str | None = None
 
     @contextmanager
-    def open(self) -> Iterator[tuple[UseCases, Settings]]:
+    def open(self, *, variable: str = "") -> Iterator[tuple[UseCases, Settings]]:
         """Yield the use cases and the settings for a block.
 
         An error that the user can fix ends the command with a sentence and
-        status 1. Any other is raised.
+        status 1. Any other is raised. *variable* names the table that the
+        block uses, if that is not the one of connections.
         """
         table = self.table or os.environ.get("CONNECTIONS_TABLE", "")
         try:
@@ -121,17 +130,20 @@ class Session:
             table = self._table_of(settings)
             if settings.storage != "memory":
                 check_sdk_settings()
+            if variable:
+                table = required(os.environ.get(variable, ""), variable)
             yield self.build(settings), settings
         except (
             BotoCoreError,
             ClientError,
+            InvalidHandshake,
             InvalidMessage,
             InvalidSelection,
             InvalidSetting,
             QueueUnavailable,
             StorageUnavailable,
         ) as error:
-            sentence = _sentence(error, table)
+            sentence = _sentence(error, table, variable or "--table")
             if sentence is None:
                 raise
             typer.echo(plain(sentence), err=True)
@@ -160,7 +172,7 @@ def _completed(environ: Mapping[str, str], table: str) -> dict[str, str]:
     }
 
 
-def _sentence(error: Exception, table: str) -> str | None:
+def _sentence(error: Exception, table: str, named_by: str) -> str | None:
     """Return what the user can do about *error*; ``None`` if it is a bug."""
     match error:
         case StorageUnavailable(reason=reason):
@@ -172,7 +184,7 @@ def _sentence(error: Exception, table: str) -> str | None:
             )
         case ClientError():
             return _refused(
-                error.response["Error"]["Code"], error.response["Error"].get("Message", ""), table
+                error.response["Error"]["Code"], error.response["Error"].get("Message", ""), table, named_by
             )
         case BotoCoreError() if isinstance(error, _NO_CREDENTIALS):
             return _unavailable(type(error).__name__, table)
@@ -199,10 +211,11 @@ def about_credentials(reason: str) -> str | None:
     return None
 
 
-def _refused(code: str, message: str, table: str) -> str | None:
+def _refused(code: str, message: str, table: str, named_by: str) -> str | None:
     if code == "ResourceNotFoundException":
         return (
-            f"There is no table {table} there: look at --table, AWS_REGION, AWS_PROFILE and AWS_ENDPOINT_URL."
+            f"There is no table {table} there: look at {named_by}, AWS_REGION, AWS_PROFILE and "
+            "AWS_ENDPOINT_URL."
         )
     if code == "AccessDeniedException":
         return f"AWS does not allow it: {message}"

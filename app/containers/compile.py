@@ -2,29 +2,29 @@
 
 from typing import Any
 
-from dependency_injector import containers, providers
+from dependency_injector import providers
 
 from app.containers.imports import import_of
 
+_DOC = '"""{0.__name__} of {0.__module__}, compiled."""\n# mypy: allow-redefinition'
 _CALLS = (providers.Singleton, providers.Factory, providers.Callable)
 
 
-def compile_container(container: type[containers.DeclarativeContainer], *roots: str) -> str:
-    """Return a module whose ``compose`` returns what the Singletons *roots* are; ruff formats it.
+def compile_container(container: Any, *roots: str, first: tuple[str, ...] = ()) -> str:
+    """Return a module whose ``compose`` builds *first*, and returns the Singletons *roots*; ruff formats it.
 
     Raises:
         ValueError: something has no compiled form, such as an override or another kind of provider.
     """
     names = {provider: name for name, provider in container.providers.items()}
-    dependencies = [it for it in names if type(it) is providers.Dependency]
-    body = _Scope(names, {**container.providers, "compose": compile_container}, {}, set(), None)
-    parameters = [f"{body.expression(it)}: {body.imported(it.instance_of)}" for it in dependencies]
-    results = [body.expression(container.providers[root]) for root in roots]
+    body = _Scope(names, {**container.providers, "compose": compile_container}, {}, set(), ())
+    given = [it for it in names if type(it) is providers.Dependency]
+    parameters = [f"{body.expression(it)}: {body.imported(it.instance_of)}" for it in given]
+    results = [body.expression(container.providers[it]) for it in (*first, *roots)][len(first) :]
     types = [body.imported(getattr(container, root).cls) for root in roots]
-    doc = f'"""{container.__name__} of {container.__module__}, compiled."""\n# mypy: allow-redefinition'
     head = f"def compose({', '.join(parameters)}) -> tuple[{', '.join(types)}]:"
     lines = [f"    {it}" for it in [*body.lines(), f"return {', '.join(results)}{',' * (len(roots) == 1)}\n"]]
-    return "\n".join([doc, *sorted(body.imports), head, *lines])
+    return "\n".join([_DOC.format(container), *sorted(body.imports), head, *lines])
 
 
 class _Scope:
@@ -33,7 +33,7 @@ class _Scope:
     def __init__(self, names: Any, meanings: Any, scopes: Any, built: set[Any], case: Any) -> None:
         self.imports, self._lines = set[str](), list[str]()
         self._names, self._meanings, self._scopes = names, meanings, scopes  # one of each for all
-        self._built, self._case = built, case  # the case is a Selector with its key
+        self._built, self._case = built, case  # the Selectors around it, each with its key
 
     def lines(self) -> list[str]:
         return [line for line in self._lines if line.strip() not in self.imports]  # a case may repeat some
@@ -64,7 +64,9 @@ class _Scope:
         for key, branch in selector.providers.items():
             if type(branch) not in (providers.Singleton, providers.Selector):
                 raise ValueError(f"{name} selects a {type(branch).__name__}, which is called at each use.")
-            case = _Scope(self._names, self._meanings, self._scopes, {*self._built}, (selector, key))
+            case = _Scope(
+                self._names, self._meanings, self._scopes, {*self._built}, (*self._case, (selector, key))
+            )
             result = f"{name} = {case.expression(branch)}"
             lines = [*sorted(case.imports), *case.lines(), result]
             self._lines += [f"    case {key!r}:", *(f"        {line}" for line in lines)]
@@ -83,9 +85,10 @@ class _Scope:
         if type(provider) is not providers.Callable and provider.attributes:
             raise ValueError(f"{name or text} has attributes.")
         if type(provider) is providers.Singleton:
-            scopes = self._scopes[provider] = [*self._scopes.get(provider, ()), self._case]
-            if len({*scopes}) < len(scopes) or len({case and case[0] for case in scopes}) > 1:
+            others = self._scopes.setdefault(provider, [])
+            if not all(_exclude_each_other(self._case, it) for it in others):
                 raise ValueError(f"{name or text} would be built twice: let something before need it.")
+            others.append(self._case)
             if name:
                 self._lines.append(f"{name} = {text}")
                 self._built.add(provider)
@@ -98,3 +101,7 @@ class _Scope:
             raise ValueError(f"{name} is the name of two things.")
         self.imports.add(f"from {module} import {name}" if module else f"import {name}")
         return name
+
+
+def _exclude_each_other(one: Any, other: Any) -> bool:
+    return next((a[0] is b[0] for a, b in zip(one, other, strict=False) if a != b), False)

@@ -1,29 +1,23 @@
 """The container of `$connect` and `$disconnect`: nothing that a handshake does not need."""
 
-import os
-from typing import Any, ClassVar
+from dependency_injector import providers
 
-from dependency_injector import containers, providers
-
-from app.adapters.clock import SystemClock
-from app.adapters.dynamodb.direct import direct_transport
 from app.adapters.dynamodb.store import DynamoDBConnectionStore
 from app.adapters.ip import PeerFirstIpResolver, TrustedProxyIpResolver
+from app.containers.admission import Admission
 from app.containers.imports import Imported, storage
 from app.domain import ports
 from app.domain.handshakes import CloseConnection, OpenConnection
-from app.settings import Settings, required
+from app.settings import required
 
 
-class Handshakes(containers.DeclarativeContainer):
+class Handshakes(Admission):
     """What `$connect` and `$disconnect` need, each built once.
 
     Another part is given by its name: ``Handshakes(settings=..., store=a_store)``.
     """
 
-    settings = providers.Dependency(instance_of=Settings)
-    environ = providers.Object(os).provided.environ  # of the module, since compile.py needs its name
-    clock: providers.Provider[ports.Clock] = providers.Singleton(SystemClock)
+    settings, clock = Admission.settings, Admission.clock
     ip_resolver: providers.Provider[ports.IpResolver] = providers.Selector(
         settings.provided.address_rule,
         peer=providers.Singleton(PeerFirstIpResolver),
@@ -31,35 +25,21 @@ class Handshakes(containers.DeclarativeContainer):
     )
 
     table_name = providers.Callable(required, settings.provided.table, "CONNECTIONS_TABLE")
-    connecting: ClassVar[dict[str, Any]] = {
-        "region": providers.Callable(required, settings.provided.region, "AWS_REGION"),
-        "endpoint": settings.provided.dynamodb_endpoint,
-        "connect_timeout": settings.provided.store_timeouts.connect,
-        "read_timeout": settings.provided.store_timeouts.read,
-        "attempts": settings.provided.store_timeouts.attempts,
-    }
-    # boto3 doubles a cold start, so it is imported only when STORE chooses it
-    client = providers.Singleton(Imported("app.adapters.dynamodb.sdk:dynamodb_client"), **connecting)
-    transport = providers.Selector(
-        settings.provided.store,
-        **{
-            "dynamodb": providers.Singleton(direct_transport, **connecting),
-            "dynamodb-boto3": providers.Singleton(
-                Imported("app.adapters.dynamodb.sdk:SdkTransport"), client=client
-            ),
-        },
-    )
     store: providers.Provider[ports.ConnectionStore] = providers.Selector(
         settings.provided.storage,
         dynamodb=providers.Singleton(
             DynamoDBConnectionStore,
-            transport,
+            Admission.transport,
             table_name,
             index_unscoped=settings.provided.includes_unscoped,
         ),
         memory=providers.Singleton(Imported("app.adapters.memory:MemoryConnectionTable")),
         imported=providers.Singleton(
-            storage, settings.provided.store, environ, ports.ConnectionStore, "$connect and $disconnect"
+            storage,
+            settings.provided.store,
+            Admission.environ,
+            ports.ConnectionStore,
+            "$connect and $disconnect",
         ),
     )
 
@@ -67,6 +47,7 @@ class Handshakes(containers.DeclarativeContainer):
         OpenConnection,
         clock=clock,
         ip_resolver=ip_resolver,
+        admission=Admission.admission,
         store=store,
         lifetime=settings.provided.lifetime,
         attribute_names=settings.provided.attribute_names,

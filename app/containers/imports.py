@@ -62,6 +62,11 @@ def storage(path: str, environ: Mapping[str, str], port: type, needed_by: str) -
     return adapter
 
 
+def no_transport() -> Any:
+    """Return what stands for the transport where nothing is carried."""
+    return None
+
+
 def no_stream(path: str) -> NoReturn:
     """Refuse an adapter from outside for the function that follows DynamoDB's stream."""
     raise InvalidSetting(f"STORE={path} has no stream: presence follows the stream of a DynamoDB table.")

@@ -72,9 +72,9 @@ class Operations(containers.DeclarativeContainer):
     get_connection = providers.Singleton(GetConnection, table, clock)
     evict_connection = providers.Singleton(EvictConnection, table, gateway, clock, sweep.grace)
     sweep_connections = providers.Singleton(
-        SweepConnections, table, gateway, clock, workers, sweep.grace, sweep.rate
+        SweepConnections, table, gateway, clock, workers, sweep.grace, sweep.rate, publisher
     )
-    replaces = settings.provided.replaces_duplicates
+    per_client = settings.provided.connections_per_client
     track_presence = providers.Singleton(
-        TrackPresence, table, presence, publisher, evict_connection, clock, workers, replaces
+        TrackPresence, table, presence, publisher, evict_connection, clock, workers, per_client
     )

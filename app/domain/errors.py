@@ -2,6 +2,9 @@
 
 SwitchboardError
 ├── InvalidHandshake      the client or the gateway sent a value that breaks its rule
+├── Denied                the client may not come in
+├── KeysUnavailable       there are no keys to check a token with
+├── IssuerUnavailable     the issuer's keys could not be fetched
 ├── AlreadyClosed         the connection closed before it was recorded
 ├── InvalidSelection      a selection or a page token that can't be used
 ├── InvalidMessage        a message that can't be sent
@@ -26,6 +29,36 @@ class InvalidHandshake(SwitchboardError):
     def __init__(self, field: str, rule: str) -> None:
         super().__init__(f"{field} {rule}.")
         self.field = field
+
+
+class Denied(SwitchboardError):
+    """A handshake of somebody who may not come in. Nothing is stored.
+
+    ``reason`` is one of admission.Reason, for the log. ``principal`` is who shows the token, if its
+    signature held; ``source_ip`` is where the handshake comes from.
+    """
+
+    def __init__(self, reason: str, principal: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.principal = principal
+        self.source_ip = ""
+
+
+class KeysUnavailable(SwitchboardError):
+    """There are no keys to check a token with, or only old ones; ``reason`` is short, for the log."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class IssuerUnavailable(SwitchboardError):
+    """The issuer's keys could not be fetched, or none is usable; ``reason`` is short, for the log."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class AlreadyClosed(SwitchboardError):

@@ -16,7 +16,7 @@ class Expired:
 
 @dataclass(frozen=True, slots=True)
 class Replaced:
-    """The client connected again, and its older connection has ended and is being deleted."""
+    """The client has too many connections; this one has ended and is being deleted."""
 
     connection: Connection
     result: ProbeResult
@@ -24,7 +24,7 @@ class Replaced:
 
 @dataclass(frozen=True, slots=True)
 class NotReplaced:
-    """The client connected again, and its older connection stays: nothing proves that it ended."""
+    """The client has too many connections; this one stays, since nothing proves that it ended."""
 
     connection: Connection
     result: ProbeResult
@@ -37,4 +37,11 @@ class Revived:
     connection: Connection
 
 
-type Event = PresenceEvent | Expired | Replaced | NotReplaced | Revived
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The connection's admission was over; it has been closed and is being deleted."""
+
+    connection: Connection
+
+
+type Event = PresenceEvent | Expired | Replaced | NotReplaced | Revived | Ended

@@ -3,10 +3,11 @@
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from app.domain.errors import Denied
 from app.domain.model import Closed, Connection, Disconnect, Handshake, Opened, Removed, Tombstone
 
 if TYPE_CHECKING:  # a start does not wait for their definitions
-    from app.domain.ports import Clock, ConnectionStore, IpResolver
+    from app.domain.ports import Admission, Clock, ConnectionStore, IpResolver
 
 MAX_HANDSHAKE = timedelta(minutes=2)
 """Longer than any handshake: API Gateway allows 29 s for an authorizer and 29 s for the function."""
@@ -14,19 +15,29 @@ TOMBSTONE_TTL = timedelta(minutes=10)
 """How long a tombstone is kept: five times MAX_HANDSHAKE."""
 
 
+class OpenAdmission:
+    """Admission of everybody: who may come in was decided before, or nobody decides."""
+
+    def admit(self, handshake: Handshake, at: datetime) -> Handshake:  # noqa: ARG002 - the port's
+        return handshake
+
+
 class OpenConnection:
     """Record a client whose handshake is pending."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of the work
         self,
         clock: "Clock",
         ip_resolver: "IpResolver",
+        admission: "Admission",
         store: "ConnectionStore",
+        *,
         lifetime: timedelta,
         attribute_names: tuple[str, ...] = (),
     ) -> None:
         self._clock = clock
         self._ip_resolver = ip_resolver
+        self._admission = admission
         self._store = store
         self._lifetime = lifetime
         self._attribute_names = attribute_names
@@ -35,14 +46,22 @@ class OpenConnection:
         """Record the connection and return what is stored.
 
         Raises:
+            Denied: the client may not come in.
+            KeysUnavailable: there are no keys to check its token with.
             InvalidHandshake: a query parameter breaks its rule.
             AlreadyClosed: the client left before it was recorded.
             StorageUnavailable: the store did not confirm in time.
         """
         now = self._clock.now()
+        source_ip = self._ip_resolver.resolve(handshake)
+        try:
+            admitted = self._admission.admit(handshake, now)
+        except Denied as denied:
+            denied.source_ip = source_ip
+            raise
         connection = Connection.opened(
-            handshake,
-            source_ip=self._ip_resolver.resolve(handshake),
+            admitted,
+            source_ip=source_ip,
             at=now,
             until=now + self._lifetime,
             attribute_names=self._attribute_names,

@@ -20,6 +20,9 @@ RegionName = NewType("RegionName", str)
 
 UNKNOWN_CLIENT = ClientId("unknown")
 
+PROTOCOL = "switchboard"
+"""Our subprotocol. It is accepted if a client offers it; a browser offers its token after it."""
+
 MAX_NAME = 128
 """Characters in a connection id or a client id."""
 MAX_USER_AGENT = 512
@@ -57,7 +60,8 @@ class Handshake(NamedTuple):
     """A client's request to connect, as the gateway describes it.
 
     ``query`` has no empty values. ``headers`` maps lower-case names to all values
-    in order. ``None`` means that the gateway did not say.
+    in order. ``None`` means that the gateway did not say. ``admitted_until`` is
+    known once it is admitted, and ``None`` if nothing limits the admission.
     """
 
     connection_id: ConnectionId
@@ -70,13 +74,20 @@ class Handshake(NamedTuple):
     domain_name: str | None = None
     stage: str | None = None
     principal_id: str | None = None
+    admitted_until: datetime | None = None
+
+    def offered_protocols(self) -> list[str]:
+        """Return the subprotocols that the client offers (RFC 6455, 11.3.4)."""
+        offers = ",".join(self.headers.get("sec-websocket-protocol", ()))
+        return [name for offer in offers.split(",") if (name := offer.strip())] if offers else []
 
 
 class Connection(NamedTuple):
     """An open connection, as the store keeps it.
 
     ``created_at`` is when it was recorded, ``connected_at`` when the gateway
-    accepted it. After ``expires_at`` the store may delete it by itself.
+    accepted it. After ``expires_at`` the store may delete it by itself. After
+    ``admitted_until``, if that is known, its admission is over.
     """
 
     id: ConnectionId
@@ -93,6 +104,7 @@ class Connection(NamedTuple):
     stage: str | None = None
     principal_id: str | None = None
     attributes: Mapping[str, str] = _EMPTY
+    admitted_until: datetime | None = None
 
     @classmethod
     def opened(
@@ -127,6 +139,7 @@ class Connection(NamedTuple):
             stage=clean(handshake.stage),
             principal_id=clean(handshake.principal_id),
             attributes={name: _attribute(name, query[name]) for name in attribute_names if name in query},
+            admitted_until=handshake.admitted_until,
         )
 
 

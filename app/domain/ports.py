@@ -9,12 +9,14 @@ if TYPE_CHECKING:  # not needed by the handshakes
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Any
 
+    from app.domain.admission import Grant, Ticket
     from app.domain.delivery import Audience, Delivery, Message, MessageId, Progress, SendResult
     from app.domain.events import Event
     from app.domain.lifecycle import ConnectionRef, ProbeResult
     from app.domain.model import Entry
     from app.domain.presence import Client, Presence
     from app.domain.selection import Page, Selection
+    from app.domain.tokens import IssuedKeys, Key, SignedToken
 
 
 class Clock(Protocol):
@@ -31,6 +33,95 @@ class IpResolver(Protocol):
         """Return the client's address in canonical form (RFC 5952 for IPv6), or empty if there is none.
 
         The result is an IP address or empty, whatever the handshake contains.
+        """
+
+
+class Admission(Protocol):
+    """The rule of who may come in."""
+
+    def admit(self, handshake: Handshake, at: datetime) -> Handshake:
+        """Return *handshake* as it is admitted: with what is granted in the place of what it asks for.
+
+        Raises:
+            Denied: it may not come in.
+            KeysUnavailable: there are no keys to check its token with.
+            StorageUnavailable: the store of tickets did not confirm in time.
+        """
+
+
+class Tokens(Protocol):
+    """The tokens that admit a client."""
+
+    def grant(self, token: str, at: datetime) -> "Grant":
+        """Return what *token* grants.
+
+        Raises:
+            Denied: the token is not good.
+            KeysUnavailable: there are no keys to check it with.
+        """
+
+
+class Signatures(Protocol):
+    """The signatures of an issuer."""
+
+    def verify(self, token: str, at: datetime) -> "SignedToken":
+        """Return what is in *token*, whose signature holds.
+
+        Raises:
+            Denied: it is no token, or its signature does not hold.
+            KeysUnavailable: there are no keys to check it with.
+        """
+
+
+class KeyStore(Protocol):
+    """Where the keys of one issuer are kept. Every adapter passes tests/contract."""
+
+    def load(self) -> "IssuedKeys | None":
+        """Return the keys, consistent with every earlier write; ``None`` if there are none yet.
+
+        Raises:
+            StorageUnavailable: the store did not answer in time.
+        """
+
+    def save(self, issued: "IssuedKeys") -> None:
+        """Keep the keys in the place of those that were fetched earlier; later ones stay.
+
+        Raises:
+            StorageUnavailable: the store did not confirm in time.
+        """
+
+
+class Issuer(Protocol):
+    """The identity provider that issues tokens."""
+
+    def keys(self) -> "Mapping[str, Key]":
+        """Fetch the keys that are usable here, by their ids; there is one at least.
+
+        Raises:
+            IssuerUnavailable: they could not be fetched, or none is usable.
+        """
+
+
+class Tickets(Protocol):
+    """The tickets that admit a client once. Every adapter passes tests/contract."""
+
+    def redeem(self, secret: str, at: datetime) -> "Grant":
+        """Delete the ticket and return what it granted. Of calls at the same time, one succeeds.
+
+        Raises:
+            Denied: there is no such ticket, or not any more.
+            StorageUnavailable: the store did not confirm in time; the ticket may be spent.
+        """
+
+
+class TicketStore(Protocol):
+    """Where tickets are kept until they are redeemed."""
+
+    def add(self, ticket: "Ticket") -> None:
+        """Keep *ticket*.
+
+        Raises:
+            StorageUnavailable: the store did not confirm in time.
         """
 
 
@@ -134,8 +225,8 @@ class RecipientPages(Protocol):
     def page(self, selection: "Selection", after: str | None = None) -> "Page":
         """Return a page like ``ConnectionTable.page``.
 
-        ``source_ip``, ``user_agent``, ``principal_id`` and ``attributes`` may be
-        left out of its connections.
+        ``source_ip``, ``user_agent``, ``principal_id`` and ``attributes`` may be left
+        out of its connections.
 
         Raises:
             InvalidSelection: *after* is not the token of a page of this selection.

@@ -64,5 +64,8 @@ class ReadRecipients:
 
 
 def live(connection: Connection | None, now: datetime) -> Connection | None:
-    """Return *connection* unless it has expired."""
-    return connection if connection is not None and connection.expires_at > now else None
+    """Return *connection* unless it has expired, or its admission is over."""
+    if connection is None or now >= connection.expires_at:
+        return None
+    is_over = connection.admitted_until is not None and now >= connection.admitted_until
+    return None if is_over else connection

@@ -8,6 +8,7 @@ from enum import StrEnum
 from functools import partial
 
 from app.domain.errors import StorageUnavailable
+from app.domain.events import Ended
 from app.domain.lifecycle import (
     CLOCK_SKEW,
     MAX_CONNECTION_DURATION,
@@ -17,7 +18,7 @@ from app.domain.lifecycle import (
 )
 from app.domain.model import Connection, Entry, Tombstone
 from app.domain.pace import Pace
-from app.domain.ports import Clock, ConnectionTable, Gateway, Pending, WorkerPool
+from app.domain.ports import Clock, ConnectionTable, EventPublisher, Gateway, Pending, WorkerPool
 from app.domain.reading import read_ahead
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -33,6 +34,8 @@ class Outcome(StrEnum):
     """Older than any connection can be; deleted without a probe."""
     GONE = "gone"
     """Not found by the gateway; deleted."""
+    ADMISSION_ENDED = "admissionEnded"
+    """Its token had run out; closed and deleted."""
     THROTTLED = "throttled"
     FORBIDDEN = "forbidden"
     FAILED = "failed"
@@ -53,7 +56,7 @@ _OUTCOMES = {
     ProbeResult.FORBIDDEN: Outcome.FORBIDDEN,
     ProbeResult.FAILED: Outcome.FAILED,
 }
-_MAX_DELETES = 64  # under way
+_MAX_TASKS = 64  # deletes and closings under way
 _CHUNK = 256  # entries that are read at once, while as many are probed
 
 _OPEN = (Outcome.YOUNG, Outcome.ALIVE, Outcome.THROTTLED, Outcome.FORBIDDEN, Outcome.FAILED)
@@ -98,8 +101,9 @@ class SweepConnections:
 
     An entry older than any connection can be is deleted without a probe. One
     within its *grace* is left alone: the gateway also says gone of a
-    connection whose handshake is pending. All others are probed, at most *rate*
-    per second, and deleted if the gateway does not have them.
+    connection whose handshake is pending. One whose admission is over is closed,
+    and deleted. All others are probed, and deleted if the gateway does not have
+    them. There are at most *rate* calls of the gateway per second.
     """
 
     table: ConnectionTable
@@ -108,6 +112,7 @@ class SweepConnections:
     workers: WorkerPool
     grace: timedelta
     rate: int
+    publisher: EventPublisher
 
     def __call__(self, *, segment: int, of: int, until: datetime, dry_run: bool = False) -> Report:
         """Sweep a *segment*, counted from 0, *of* so many; from *until* on nothing is begun.
@@ -148,7 +153,7 @@ class _Run:
         self._pace = Pace(use_case.rate)
         self._until = until
         self._dry_run = dry_run
-        self._deletes: deque[tuple[Outcome, Pending[bool]]] = deque()
+        self._tasks: deque[Pending[Outcome]] = deque()
         self.outcomes: Counter[Outcome] = Counter()
         self.probed = 0
         self.finished = False
@@ -176,17 +181,17 @@ class _Run:
             self.outcomes[outcome] += 1
 
     def complete(self) -> None:
-        """Wait for the workers, and count the deletes that were under way."""
+        """Wait for the workers, and count what was under way."""
         self._chunks.close()
-        while self._deletes:
-            self._count_delete()
+        while self._tasks:
+            self._count_task()
 
     def _examined(self, entry: Entry) -> Iterator[Connection | None]:
         """Yield *entry* if it is to be probed, once the pace allows it; else settle it."""
-        while len(self._deletes) >= _MAX_DELETES and not self._deletes[0][1].done():
+        while len(self._tasks) >= _MAX_TASKS and not self._tasks[0].done():
             yield None
-        while self._deletes and self._deletes[0][1].done():
-            self._count_delete()
+        while self._tasks and self._tasks[0].done():
+            self._count_task()
         now = self._clock.now()
         if now >= self._until:
             self.outcomes[Outcome.LEFT_FOR_NEXT_TIME] += 1
@@ -194,19 +199,22 @@ class _Run:
         decision = self._decision(entry, now)
         if decision in (Outcome.TOMBSTONE_REMOVED, Outcome.REMOVED_BY_AGE):
             self._delete(entry, Outcome(decision))
-        elif isinstance(decision, Outcome):
+            return
+        if isinstance(decision, Outcome):
             self.outcomes[decision] += 1
+            return
+        while not self._pace.take(now := self._clock.now()):
+            yield None
+        if now >= self._until:
+            self.outcomes[Outcome.LEFT_FOR_NEXT_TIME] += 1
+        elif decision.admitted_until is not None and now >= decision.admitted_until:
+            self._end(decision)
         else:
-            while not self._pace.take(now := self._clock.now()):
-                yield None
-            if now >= self._until:
-                self.outcomes[Outcome.LEFT_FOR_NEXT_TIME] += 1
-                return
             self.probed += 1
             yield decision
 
     def _decision(self, entry: Entry, now: datetime) -> Outcome | Connection:
-        """Return what becomes of *entry*, or the connection itself if that takes a probe."""
+        """Return what becomes of *entry*, or the connection itself if that takes a call of the gateway."""
         if isinstance(entry, Tombstone):
             return Outcome.TOMBSTONE_KEPT if now <= entry.expires_at else Outcome.TOMBSTONE_REMOVED
         age = age_of(entry, now)
@@ -217,17 +225,35 @@ class _Run:
     def _delete(self, entry: Entry, outcome: Outcome) -> None:
         if self._dry_run:
             self.outcomes[outcome] += 1
-            return
-        use_case = self._use_case
-        deleted = use_case.workers.start(partial(use_case.table.delete_exact, entry))
-        self._deletes.append((outcome, deleted))
+        else:
+            self._tasks.append(self._use_case.workers.start(partial(self._deleted, entry, outcome)))
 
-    def _count_delete(self) -> None:
-        outcome, deleted = self._deletes.popleft()
+    def _end(self, connection: Connection) -> None:
+        if self._dry_run:
+            self.outcomes[Outcome.ADMISSION_ENDED] += 1
+        else:
+            self._tasks.append(self._use_case.workers.start(partial(self._ended, connection)))
+
+    def _ended(self, connection: Connection) -> Outcome:
+        """Close *connection*, and return what became of it."""
+        result = self._use_case.gateway.close(connection)
+        if result is ProbeResult.GONE:
+            return self._deleted(connection, Outcome.GONE)
+        if result is not ProbeResult.CLOSED:
+            return _OUTCOMES[result]
+        self._use_case.publisher.publish(Ended(connection))
+        self._deleted(connection, Outcome.ADMISSION_ENDED)  # or its $disconnect is as fast
+        return Outcome.ADMISSION_ENDED
+
+    def _deleted(self, entry: Entry, outcome: Outcome) -> Outcome:
+        """Delete *entry*, and return *outcome* if it was there."""
         try:
-            self.outcomes[outcome if deleted.result() else Outcome.CHANGED_MEANWHILE] += 1
+            return outcome if self._use_case.table.delete_exact(entry) else Outcome.CHANGED_MEANWHILE
         except StorageUnavailable:
-            self.outcomes[Outcome.NOT_REMOVED] += 1
+            return Outcome.NOT_REMOVED
+
+    def _count_task(self) -> None:
+        self.outcomes[self._tasks.popleft().result()] += 1
 
 
 def _chunks(entries: Iterator[Entry]) -> Iterator[list[Entry]]:

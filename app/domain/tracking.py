@@ -36,8 +36,8 @@ class TrackPresence:
     session begins or ends twice. If an item was changed in place, an event of
     its session may be published again.
 
-    ``replaces_duplicates``: a client that connects again has its older
-    connections closed.
+    ``connections_per_client``: a client that has more connections has its oldest
+    ones closed; ``None`` for any number.
     """
 
     table: ConnectionTable
@@ -46,7 +46,7 @@ class TrackPresence:
     evict: EvictConnection
     clock: Clock
     workers: WorkerPool
-    replaces_duplicates: bool = False
+    connections_per_client: int | None = None
 
     def __call__(self, change: Change, *, until: datetime) -> None:
         """Process *change*; from *until* on no connection is closed.
@@ -109,8 +109,8 @@ class TrackPresence:
         # Checked again: another worker with the same batch may have processed the disconnect since.
         if self.presence.has_left(ref):
             self._connected_late(connection)
-        elif self.replaces_duplicates:
-            self._replace_older(client, presence.connections, until)
+        elif self.connections_per_client is not None:
+            self._replace_oldest(client, presence.connections, self.connections_per_client, until)
 
     def _connected_late(self, connection: Connection) -> None:
         """Undo a connection that has left: its change is repeated, or a late write brought it back."""
@@ -130,14 +130,16 @@ class TrackPresence:
             self.presence.change(client, lambda presence: presence.mark_published(events))
         return presence
 
-    def _replace_older(self, client: Client, refs: frozenset[ConnectionRef], until: datetime) -> None:
-        """Evict all of the client's connections but the newest.
+    def _replace_oldest(
+        self, client: Client, refs: frozenset[ConnectionRef], kept: int, until: datetime
+    ) -> None:
+        """Evict all of the client's connections but the newest ones, of which so many are *kept*.
 
         The refs come from the presence and not from an index: of two
         connections that open at once, the later one's presence has both.
         """
-        older = sorted(refs, key=_by_age)[:-1]
-        replacing = [self.workers.start(partial(self._replace, client, ref, until)) for ref in older]
+        oldest = sorted(refs, key=_by_age)[:-kept]
+        replacing = [self.workers.start(partial(self._replace, client, ref, until)) for ref in oldest]
         for replaced in replacing:
             replaced.result()
 

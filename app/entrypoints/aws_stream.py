@@ -3,7 +3,8 @@
 import os
 
 from app.containers.operations import Operations
-from app.entrypoints.stream import LogPublisher, StreamHandler
+from app.entrypoints.publisher import LogPublisher
+from app.entrypoints.stream import StreamHandler
 from app.settings import Settings
 
 _container = Operations(settings=Settings.from_environ(os.environ), publisher=LogPublisher())

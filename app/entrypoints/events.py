@@ -6,10 +6,10 @@ misrouted test event, gets an answer and no traceback.
 """
 
 from datetime import UTC, datetime, timedelta
-from typing import TypedDict, TypeIs
+from typing import NotRequired, TypedDict, TypeIs
 
 from app.domain.errors import InvalidHandshake
-from app.domain.model import ConnectionId, Disconnect, Handshake, clean, connection_id
+from app.domain.model import PROTOCOL, ConnectionId, Disconnect, Handshake, clean, connection_id
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -19,11 +19,24 @@ class Response(TypedDict):
 
     statusCode: int
     body: str
+    headers: NotRequired[dict[str, str]]
 
 
 def response(status: int, body: str) -> Response:
     """Return the answer with an HTTP *status* and a plain-text *body*."""
     return {"statusCode": status, "body": body}
+
+
+def connected(handshake: Handshake) -> Response:
+    """Return the answer that completes *handshake*.
+
+    A browser that offers subprotocols closes the connection unless the answer
+    has one of them (RFC 6455, 4.1).
+    """
+    answer = response(200, "connected")
+    if PROTOCOL in handshake.offered_protocols():
+        answer["headers"] = {"Sec-WebSocket-Protocol": PROTOCOL}
+    return answer
 
 
 def route_key(event: object) -> str | None:

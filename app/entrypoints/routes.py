@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable
 from datetime import timedelta
 
-from app.domain.errors import AlreadyClosed, InvalidHandshake, StorageUnavailable
+from app.domain.errors import AlreadyClosed, Denied, InvalidHandshake, KeysUnavailable, StorageUnavailable
 from app.domain.handshakes import CloseConnection, OpenConnection
 from app.domain.model import Connection
 from app.entrypoints import events
@@ -16,13 +16,17 @@ from app.entrypoints.events import Response
 
 logger = logging.getLogger("switchboard")
 
+_NOT_GRANTED = ("origin", "client", "account", "region")
+"""The reasons that are a 403: it is known who asks, or nothing would help. Any other is a 401."""
+
 
 class Routes:
     """The routes that API Gateway calls: a method for each, and one for both.
 
     A method takes the event and Lambda's context, and always answers: 200, 400
-    for an invalid handshake, 410 for a client that has left, 503 if the store is
-    unavailable, 500 for a bug.
+    for an invalid handshake, 401 without a good token, 403 for what is not
+    granted, 410 for a client that has left, 503 if the store or the issuer's keys
+    are unavailable, 500 for a bug.
     """
 
     def __init__(self, open_connection: OpenConnection, close_connection: CloseConnection) -> None:
@@ -48,14 +52,15 @@ class Routes:
                 return _answer(other, event, _refuse_route)
 
     def _open(self, event: object) -> Response:
-        opened = self._open_connection(events.handshake(event))
+        handshake = events.handshake(event)
+        opened = self._open_connection(handshake)
         facts = {
             "event": "connection.opened",
             "connectionId": opened.connection.id,
             "repeated": opened.repeated,
         }
         logger.info("connection opened", extra=facts | _client_facts(opened.connection))
-        return events.response(200, "connected")
+        return events.connected(handshake)
 
     def _close(self, event: object) -> Response:
         disconnect = events.disconnect(event)
@@ -91,6 +96,8 @@ def _answer(route: str | None, event: object, act: Callable[[object], Response])
         facts |= {"event": "handshake.rejected", "field": error.field}
         logger.warning("handshake rejected", extra=facts)
         return events.response(400, str(error))
+    except (Denied, KeysUnavailable) as error:
+        return _not_admitted(error, facts)
     except AlreadyClosed:
         facts["event"] = "handshake.too_late"
         logger.warning("handshake too late", extra=facts)
@@ -106,6 +113,21 @@ def _answer(route: str | None, event: object, act: Callable[[object], Response])
     except Exception:  # a bug: logged whole, and the client sees nothing of it
         logger.exception("bug", extra=facts | {"event": "bug"})
         return events.response(500, "Internal error.")
+
+
+def _not_admitted(error: Denied | KeysUnavailable, facts: dict[str, object]) -> Response:
+    """Log a refusal and answer it; neither says anything of the token but whose it is, if that is sure."""
+    if isinstance(error, KeysUnavailable):
+        facts |= {"event": "keys.unavailable", "reason": error.reason}
+        logger.error("keys unavailable", extra=facts)
+        return events.response(503, "Tokens can't be checked now; try again.")
+    facts |= {"event": "handshake.denied", "reason": error.reason, "sourceIp": error.source_ip}
+    if error.principal is not None:
+        facts["principalId"] = error.principal
+    logger.warning("handshake denied", extra=facts)
+    if error.reason in _NOT_GRANTED:
+        return events.response(403, "This is not granted.")
+    return events.response(401, "A valid token or ticket is required.")
 
 
 def _client_facts(connection: Connection) -> dict[str, object]:

@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.domain.errors import StorageUnavailable
-from app.domain.events import Event, Expired, NotReplaced, Replaced, Revived
 from app.domain.ports import Clock, ImageReader
-from app.domain.presence import Joined, Left
 from app.domain.tracking import Change, TrackPresence
 from app.entrypoints.deadline import LONGEST_GATEWAY_CALL, LambdaContext, deadline_of
 from app.settings import LONGEST_STORE_CALL
@@ -30,15 +28,6 @@ RECORD_RESERVE = CLOSE_RESERVE + LONGEST_STORE_CALL
 
 # DynamoDB's API reference, 'Record': the identity that deletes expired items
 _TIME_TO_LIVE = {"type": "Service", "principalId": "dynamodb.amazonaws.com"}
-
-_LOG_RECORDS: dict[type[Event], tuple[int, str, str]] = {
-    Joined: (logging.INFO, "presence.joined", "client joined"),
-    Left: (logging.INFO, "presence.left", "client left"),
-    Replaced: (logging.INFO, "connection.replaced", "connection replaced"),
-    Expired: (logging.WARNING, "connection.expired", "connection expired"),
-    NotReplaced: (logging.WARNING, "connection.not_replaced", "connection not replaced"),
-    Revived: (logging.WARNING, "connection.revived", "connection revived, and deleted again"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +83,6 @@ class StreamHandler:
         )
 
 
-class LogPublisher:
-    """EventPublisher that writes a log record."""
-
-    def publish(self, event: Event) -> None:
-        level, name, text = _LOG_RECORDS[type(event)]
-        logger.log(level, text, extra={"event": name} | _facts(event))
-
-
 def _is_time_to_live(identity: Mapping[str, Any] | None) -> bool:
     return identity is not None and _TIME_TO_LIVE.items() <= identity.items()
 
@@ -122,24 +103,3 @@ def _place(record: object) -> dict[str, str | None]:
             return {"sequenceNumber": number, "connectionId": None}
         case _:
             return {"sequenceNumber": None, "connectionId": None}
-
-
-def _facts(event: Event) -> dict[str, str]:
-    if isinstance(event, Joined | Left):
-        client = event.client
-        return {
-            "clientId": client.client_id,
-            "account": client.account,
-            "region": client.region,
-            "visitId": event.session,
-        }
-    connection = event.connection
-    facts: dict[str, str] = {
-        "connectionId": connection.id,
-        "clientId": connection.client_id,
-        "account": connection.account,
-        "region": connection.region,
-    }
-    if isinstance(event, Replaced | NotReplaced):
-        facts["answer"] = event.result.value
-    return facts

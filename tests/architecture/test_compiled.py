@@ -1,5 +1,6 @@
 """The compiled form of a container composes the same objects, and follows each change of the container."""
 
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
@@ -25,11 +26,23 @@ ENVIRON = {
     "AWS_REGION": "ap-northeast-2",
     "AWS_ENDPOINT_URL_DYNAMODB": "http://127.0.0.1:9",  # no server listens there
 }
+TOKENS = {
+    "ADMISSION": "token",
+    "TOKEN_ISSUER": "https://issuer.example.com/",
+    "TOKEN_AUDIENCE": "switchboard",
+    "KEYS_TABLE": "Keys",
+    "STORE_ATTEMPTS": "1",  # the keys are read while the parts are built
+}
+TICKETS = {"ADMISSION": "ticket", "TICKETS_TABLE": "Tickets"}
 CHOICES = [
     {},
     {"AWS_ENDPOINT_URL_DYNAMODB": "https://127.0.0.1:9", "STORE_ATTEMPTS": "2"},
     {"TRUSTED_PROXIES": "10.0.0.0/8,2001:db8::/32"},
     {"TTL_HOURS": "3", "CLIENT_ATTRIBUTES": "appVersion", "STORE_READ_TIMEOUT_MS": "700"},
+    {"ALLOWED_ORIGINS": "https://app.example.com,https://*.example.com"},
+    TICKETS,
+    TOKENS,
+    {**TOKENS, **TICKETS, "ADMISSION": "token", "TOKEN_ALGORITHM": "ES256", "UNSCOPED": "include"},
 ]
 STORES = ["dynamodb", "dynamodb-boto3", "memory", "tests.wrong_adapters:Right"]
 
@@ -98,13 +111,23 @@ def attributes(value: object) -> Iterator[tuple[object, object]]:
 @pytest.mark.parametrize("choice", CHOICES, ids=lambda choice: ",".join(choice) or "defaults")
 @pytest.mark.parametrize("store", STORES)
 def test_the_objects_are_the_same(
-    compose_compiled: Callable[[Settings], tuple[object, ...]], store: str, choice: Mapping[str, str]
+    compose_compiled: Callable[[Settings], tuple[object, ...]],
+    store: str,
+    choice: Mapping[str, str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    for name, value in choice.items():
+        monkeypatch.setenv(name, value)
     settings = Settings.from_environ({**ENVIRON, **choice, "STORE": store})
 
     expected = Graph(*composed_by_the_container(settings)).nodes
 
-    assert {".0._store", ".1._store", ".0._ip_resolver"} < {path for path, *_ in expected}
+    paths = {path for path, *_ in expected}
+    assert {".0._store", ".1._store", ".0._ip_resolver", ".0._admission"} < paths
+    assert (".0._admission._tokens._signatures._find_key._store._transport" in paths) == (
+        "KEYS_TABLE" in choice
+    )
+    assert (".0._admission._tickets._transport" in paths) == ("TICKETS_TABLE" in choice)
     assert Graph(*compose_compiled(settings)).nodes == expected
 
 
@@ -116,6 +139,37 @@ def test_a_missing_setting_is_the_same_error(
     compose_compiled: Callable[[Settings], tuple[object, ...]], store: str, missing: list[str]
 ) -> None:
     settings = Settings.from_environ({**ENVIRON, "STORE": store, **dict.fromkeys(missing, "")})
+
+    with pytest.raises(InvalidSetting) as expected:
+        composed_by_the_container(settings)
+    with pytest.raises(InvalidSetting) as error:
+        compose_compiled(settings)
+
+    assert str(error.value) == str(expected.value)
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        TOKENS | {"TOKEN_ISSUER": ""},
+        TOKENS | {"TOKEN_AUDIENCE": ""},
+        TOKENS | {"TOKEN_TYPE": "any"},
+        TOKENS | {"KEYS_TABLE": ""},
+        TOKENS | {"KEYS_TABLE": "", "TOKEN_ISSUER": ""},
+        TICKETS | {"TICKETS_TABLE": ""},
+        TICKETS | {"STORE": "memory", "AWS_REGION": ""},
+        TICKETS | {"TICKETS_TABLE": "", "CONNECTIONS_TABLE": ""},
+    ],
+    ids=lambda choice: ",".join(name for name in choice if choice[name] != TOKENS.get(name)),
+)
+def test_an_incomplete_setting_of_who_may_come_in_is_the_same_error(
+    compose_compiled: Callable[[Settings], tuple[object, ...]],
+    choice: Mapping[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in choice.items():
+        monkeypatch.setenv(name, value)
+    settings = Settings.from_environ({**ENVIRON, **choice})
 
     with pytest.raises(InvalidSetting) as expected:
         composed_by_the_container(settings)
@@ -160,12 +214,14 @@ def test_a_selection_of_something_else_is_an_error() -> None:
 def test_the_source_follows_a_change_of_the_container() -> None:
     source = (ROOT / "app" / "containers" / "handshakes.py").read_text()
     module = ModuleType("changed")
-    with_another_clock = source.replace("Singleton(SystemClock)", "Singleton(FixedClock)")
+    with_another_clock = source.replace("Admission.clock", "providers.Singleton(FixedClock)")
     exec(f"from tests.fakes import FixedClock\n{with_another_clock}", vars(module))  # noqa: S102 - our own
     settings = Settings.from_environ(ENVIRON)
     changed = module.Handshakes(settings=settings)
 
-    compose = composed(compile_container(module.Handshakes, "open_connection", "close_connection"))
+    compose = composed(
+        compile_container(module.Handshakes, "open_connection", "close_connection", first=("transport",))
+    )
 
     expected = Graph(changed.open_connection(), changed.close_connection()).nodes
     assert Graph(*compose(settings)).nodes == expected
@@ -178,6 +234,19 @@ def test_the_source_names_its_container_and_leaves_out_the_injector() -> None:
     assert source.startswith('"""Handshakes of app.containers.handshakes, compiled."""\n')
     assert "dependency_injector" not in source
     assert "app.containers.handshakes import" not in source
+
+
+def test_what_is_built_first_is_not_returned() -> None:
+    source = compile_container(Shared, "one", first=("base", "chosen"))
+    (one,) = composed(source)(kind := Kind("large"))
+
+    assert Graph(one).nodes == Graph(Shared(kind=kind).one()).nodes
+    assert source.index("base = ") < source.index("chosen = ") < source.index("one = ")
+
+
+def test_without_the_transport_first_each_use_of_it_would_build_one() -> None:
+    with pytest.raises(ValueError, match="would be built twice: let something before need it"):
+        compile_container(Handshakes, "open_connection", "close_connection")
 
 
 def test_the_source_passes_the_type_check(tmp_path: Path) -> None:
@@ -212,6 +281,86 @@ def test_an_override_of_the_container_is_refused(name: str) -> None:
         pytest.raises(ValueError, match=rf"^{name} is overridden\.$"),
     ):
         compiled_handshakes()
+
+
+# ---- What a start imports
+
+
+@pytest.fixture(scope="module")
+def imported_with(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., set[str]]:
+    """Returns the modules that the handshake functions import, in the image's form."""
+    folder = tmp_path_factory.mktemp("compiled")
+    (folder / "compiled.py").write_text(compiled_handshakes())
+    start = (
+        f"import sys, app.containers; app.containers.__path__.append({str(folder)!r})\n"
+        "import app.entrypoints.aws_lambda; print(*sys.modules)"
+    )
+
+    def run(environ: Mapping[str, str]) -> set[str]:
+        result = subprocess.run(
+            [sys.executable, "-c", start],
+            cwd=ROOT,
+            env={**ENVIRON, "AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", **environ},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return set(result.stdout.split())
+
+    return run
+
+
+OF_ADMISSION = {"app.domain.admission", "app.domain.admitting"}
+OF_TICKETS = {"app.adapters.dynamodb.tickets"} | OF_ADMISSION
+OF_TOKENS = {
+    "app.adapters.dynamodb.keys",
+    "app.adapters.tokens.encoding",
+    "app.adapters.tokens.keys",
+    "app.adapters.tokens.rs256",
+    "app.adapters.tokens.signatures",
+    "app.domain.keys",
+    "app.domain.tokens",
+    "app.settings.tokens",
+    "cryptography",
+} | OF_ADMISSION
+NEVER = {
+    "app.adapters.tokens.es256",  # of another setting
+    "app.adapters.tokens.issuer",
+    "app.containers.handshakes",
+    "app.containers.imports",
+    "app.domain.ports",
+    "asyncio",
+    "boto3",
+    "botocore",
+    "dataclasses",
+    "dependency_injector",
+    "inspect",
+    "ipaddress",
+    "pycurl",
+    "secrets",
+    "urllib.request",
+}
+
+
+@pytest.mark.parametrize(
+    ("environ", "wanted"),
+    [
+        ({}, set()),
+        ({**TOKENS, **TICKETS, "ADMISSION": "open"}, set()),
+        ({"ALLOWED_ORIGINS": "https://app.example.com"}, OF_ADMISSION),
+        (TICKETS, OF_TICKETS),
+        (TOKENS, OF_TOKENS),
+    ],
+    ids=["open", "open, with the other settings", "origins", "tickets", "tokens"],
+)
+def test_a_start_imports_what_its_settings_need(
+    imported_with: Callable[..., set[str]], environ: Mapping[str, str], wanted: set[str]
+) -> None:
+    imported = imported_with(environ)
+
+    assert "app.containers.compiled" in imported
+    assert imported & (OF_TICKETS | OF_TOKENS) == wanted
+    assert imported & NEVER == set()
 
 
 # ---- Which form is used

@@ -17,16 +17,28 @@ from mypy import api as mypy
 from app.adapters.clock import SystemClock
 from app.adapters.dynamodb.deliveries import DynamoDBDeliveries
 from app.adapters.dynamodb.direct.transport import DirectTransport
+from app.adapters.dynamodb.keys import DynamoDBKeyStore
 from app.adapters.dynamodb.presence import DynamoDBPresenceStore
 from app.adapters.dynamodb.sdk import SdkTransport
 from app.adapters.dynamodb.store import DynamoDBConnectionStore
 from app.adapters.dynamodb.table import DynamoDBConnectionTable
+from app.adapters.dynamodb.tickets import DynamoDBTickets
 from app.adapters.ip import PeerFirstIpResolver, TrustedProxyIpResolver
 from app.adapters.memory import MemoryConnectionTable, MemoryPresenceStore
+from app.adapters.tokens.es256 import ES256
+from app.adapters.tokens.rs256 import RS256
+from app.adapters.tokens.signatures import TokenSignatures
+from app.containers.command_line import CommandLine
 from app.containers.handshakes import Handshakes
+from app.containers.keys import Keys
 from app.containers.operations import Operations
 from app.containers.sending import Sending
+from app.domain.admission import Reason
+from app.domain.admitting import RestrictedAdmission
+from app.domain.errors import Denied
+from app.domain.handshakes import OpenAdmission
 from app.settings import InvalidSetting, Settings
+from app.settings.tokens import TokenSettings
 from tests.builders import Invocation, a_connect_event, a_disconnect_event, a_handshake, an_event
 from tests.fakes import FixedClock, RecordingPublisher
 
@@ -39,10 +51,19 @@ ENVIRON = {
     "MESSAGE_QUEUE": "switchboard-messages",
     "AWS_ENDPOINT_URL_DYNAMODB": "http://127.0.0.1:9",  # no server listens there
 }
+TOKENS = {
+    "ADMISSION": "token",
+    "TOKEN_ISSUER": "https://issuer.example.com/",
+    "TOKEN_AUDIENCE": "switchboard",
+    "KEYS_TABLE": "Keys",
+    "STORE_ATTEMPTS": "1",  # the keys are read while the parts are built
+}
+TICKETS = {"ADMISSION": "ticket", "TICKETS_TABLE": "Tickets"}
+ORIGINS = {"ALLOWED_ORIGINS": "https://app.example.com"}
 
 
 def handshakes(**environ: str) -> Handshakes:
-    return Handshakes(settings=Settings.from_environ(ENVIRON | environ))
+    return Handshakes(settings=Settings.from_environ(ENVIRON | environ), environ=ENVIRON | environ)
 
 
 def operations(**environ: str) -> Operations:
@@ -53,10 +74,19 @@ def sending(**environ: str) -> Sending:
     return Sending(settings=Settings.from_environ(ENVIRON | environ), publisher=RecordingPublisher())
 
 
-@pytest.mark.parametrize(
-    "container", [handshakes(), operations(), sending()], ids=["handshakes", "operations", "sending"]
-)
-def test_every_provider_resolves_to_a_singleton(container: DeclarativeContainer) -> None:
+def command_line(**environ: str) -> CommandLine:
+    return CommandLine(settings=Settings.from_environ(ENVIRON | environ), publisher=RecordingPublisher())
+
+
+def keys(**environ: str) -> Keys:
+    environ = ENVIRON | TOKENS | environ
+    return Keys(settings=Settings.from_environ(environ), environ=environ)
+
+
+@pytest.mark.parametrize("make", [handshakes, operations, sending, command_line, keys])
+def test_every_provider_resolves_to_a_singleton(make: Callable[..., DeclarativeContainer]) -> None:
+    container = make(**TOKENS, TICKETS_TABLE="Tickets", CONNECTIONS_PER_CLIENT="5")
+
     for name, provider in container.providers.items():
         assert provider() is not None, name
         assert provider() is provider(), name
@@ -64,8 +94,13 @@ def test_every_provider_resolves_to_a_singleton(container: DeclarativeContainer)
 
 @pytest.mark.parametrize(
     "resolve",
-    [lambda: Handshakes().open_connection(), lambda: Operations().sweep_connections()],
-    ids=["handshakes", "operations"],
+    [
+        lambda: Handshakes().open_connection(),
+        lambda: Operations().sweep_connections(),
+        lambda: CommandLine().mint_ticket(),
+        lambda: Keys(environ=TOKENS).refresh_keys(),
+    ],
+    ids=["handshakes", "operations", "command_line", "keys"],
 )
 def test_the_settings_are_required(resolve: Callable[[], object]) -> None:
     with pytest.raises(Exception, match="settings"):
@@ -88,6 +123,177 @@ def test_the_settings_select_the_transport_of_the_handshakes(store: str, transpo
 
     assert vars(container.store())["_transport"] is container.transport()
     assert isinstance(container.transport(), transport)
+
+
+# ---- Who may come in
+
+
+def test_by_default_everybody_may_come_in() -> None:
+    assert isinstance(handshakes().admission(), OpenAdmission)
+
+
+@pytest.mark.parametrize(
+    ("environ", "shows_tokens", "shows_tickets"),
+    [
+        (ORIGINS, False, False),
+        (TOKENS, True, False),
+        (TICKETS, False, True),
+        (TICKETS | ORIGINS, False, True),
+        (TICKETS | TOKENS, True, True),
+        (TICKETS | TOKENS | ORIGINS, True, True),
+    ],
+    ids=lambda it: "-".join(it) if isinstance(it, dict) else "",
+)
+@pytest.mark.parametrize("store", ["dynamodb", "dynamodb-boto3", "memory"])
+def test_the_settings_select_who_may_come_in(
+    store: str, environ: dict[str, str], *, shows_tokens: bool, shows_tickets: bool
+) -> None:
+    container = handshakes(STORE=store, **environ)
+    admission = container.admission()
+
+    assert isinstance(admission, RestrictedAdmission)
+    parts = vars(admission)
+    assert len(parts["_origins"]) == ("ALLOWED_ORIGINS" in environ)
+    assert parts["_tokens"] is (container.tokens() if shows_tokens else None)
+    assert parts["_tickets"] is (container.tickets() if shows_tickets else None)
+    assert vars(container.open_connection())["_admission"] is admission
+
+
+@pytest.mark.parametrize(
+    ("store", "transport"), [("dynamodb", DirectTransport), ("dynamodb-boto3", SdkTransport)]
+)
+def test_keys_tickets_and_connections_share_one_transport(store: str, transport: type) -> None:
+    container = handshakes(STORE=store, TICKETS_TABLE="Tickets", **TOKENS)
+    adapters = container.store(), container.key_store(), container.tickets()
+
+    assert isinstance(container.transport(), transport)
+    assert {id(vars(adapter)["_transport"]) for adapter in adapters} == {id(container.transport())}
+    assert isinstance(container.key_store(), DynamoDBKeyStore)
+    assert isinstance(container.tickets(), DynamoDBTickets)
+    assert [vars(it)["_table"] for it in adapters] == ["Connections", "Keys", "Tickets"]
+
+
+@pytest.mark.parametrize("store", ["memory", "app.adapters.memory:MemoryConnectionTable"])
+def test_without_dynamodb_there_is_a_transport_if_keys_or_tickets_need_one(store: str) -> None:
+    assert isinstance(handshakes(STORE=store, **TICKETS).transport(), DirectTransport)
+    assert not hasattr(handshakes(STORE=store).transport(), "call")
+
+
+def test_the_settings_reach_the_check_of_tokens() -> None:
+    container = handshakes(
+        **TOKENS, TOKEN_ALGORITHM="ES256", TOKEN_TYPE="id", ACCOUNTS_CLAIM="accounts", UNSCOPED="include"
+    )
+    token, signatures, tokens = container.token(), container.signatures(), container.tokens()
+
+    assert isinstance(token, TokenSettings)
+    assert isinstance(signatures, TokenSignatures)
+    assert vars(signatures) == {"_algorithm": container.algorithm(), "_find_key": container.key_ring()}
+    assert isinstance(container.algorithm(), ES256)
+    assert vars(tokens) == {"_signatures": signatures, "_rules": token.rules}
+    rules = token.rules
+    assert (rules.type, rules.accounts_claim, rules.unscoped_sees_all) == ("id", "accounts", True)
+    assert vars(container.key_store())["_key"] == {"issuer": {"S": "https://issuer.example.com/"}}
+
+
+@pytest.mark.parametrize(("name", "algorithm"), [("", RS256), ("RS256", RS256), ("ES256", ES256)])
+def test_the_settings_select_the_algorithm_of_signatures(name: str, algorithm: type) -> None:
+    assert isinstance(handshakes(**TOKENS, TOKEN_ALGORITHM=name).algorithm(), algorithm)
+    assert isinstance(keys(TOKEN_ALGORITHM=name).algorithm(), algorithm)
+
+
+@pytest.mark.parametrize(
+    ("environ", "sentence"),
+    [
+        (TOKENS | {"TOKEN_ISSUER": ""}, "Tokens need TOKEN_ISSUER and TOKEN_AUDIENCE."),
+        (TOKENS | {"TOKEN_AUDIENCE": ""}, "Tokens need TOKEN_ISSUER and TOKEN_AUDIENCE."),
+        (TOKENS | {"TOKEN_ISSUER": "http://issuer"}, "TOKEN_ISSUER must be an https URL."),
+        (TOKENS | {"TOKEN_TYPE": "any"}, "TOKEN_TYPE must be access or id."),
+        (
+            TOKENS | {"KEYS_TABLE": ""},
+            "KEYS_TABLE is missing: it names the DynamoDB table of the issuer's keys.",
+        ),
+        (
+            TICKETS | {"TICKETS_TABLE": ""},
+            "TICKETS_TABLE is missing: it names the DynamoDB table of tickets.",
+        ),
+        (
+            TICKETS | {"STORE": "memory", "AWS_REGION": ""},
+            "AWS_REGION is missing: it names the table's region; Lambda sets it.",
+        ),
+    ],
+)
+def test_an_incomplete_setting_of_who_may_come_in_is_an_error(environ: dict[str, str], sentence: str) -> None:
+    with pytest.raises(InvalidSetting) as error:
+        handshakes(**environ).open_connection()
+
+    assert str(error.value) == sentence
+
+
+def test_open_admission_needs_none_of_the_settings_of_tokens() -> None:
+    wrong = {"TOKEN_ISSUER": "http://issuer", "TOKEN_TYPE": "any", "KEYS_TABLE": ""}
+
+    assert handshakes(STORE="memory", **wrong).open_connection()(a_handshake()).connection.id == "c-1"
+
+
+def test_a_handshake_that_is_refused_is_not_recorded() -> None:
+    table = MemoryConnectionTable()
+    container = handshakes(STORE="memory", **TICKETS)
+    container.store.override(table)
+
+    with pytest.raises(Denied, match=Reason.MISSING):
+        container.open_connection()(a_handshake())
+    assert list(table.scan(0, 1)) == []
+
+
+def test_the_settings_reach_the_refresh_of_keys() -> None:
+    container = keys(TOKEN_ALGORITHM="ES256", JWKS_URL="https://issuer.example.com/keys")
+
+    issuer = vars(container.issuer())
+    assert issuer["_issuer"] == "https://issuer.example.com/"
+    assert issuer["_jwks_url"] == "https://issuer.example.com/keys"
+    assert isinstance(issuer["_algorithm"], ES256)
+    store = vars(container.store())
+    assert (store["_table"], store["_key"]) == ("Keys", {"issuer": {"S": "https://issuer.example.com/"}})
+    assert isinstance(store["_transport"], DirectTransport)
+
+
+@pytest.mark.parametrize(
+    ("environ", "sentence"),
+    [
+        ({"TOKEN_ISSUER": ""}, "Tokens need TOKEN_ISSUER and TOKEN_AUDIENCE."),
+        ({"AWS_REGION": ""}, "AWS_REGION is missing: it names the table's region; Lambda sets it."),
+        ({"KEYS_TABLE": ""}, "KEYS_TABLE is missing: it names the DynamoDB table of the issuer's keys."),
+    ],
+)
+def test_an_incomplete_setting_of_the_refresh_of_keys_is_an_error(
+    environ: dict[str, str], sentence: str
+) -> None:
+    with pytest.raises(InvalidSetting) as error:
+        keys(**environ).refresh_keys()
+
+    assert str(error.value) == sentence
+
+
+def test_the_command_line_mints_tickets_of_256_bits() -> None:
+    container = command_line(TICKETS_TABLE="Tickets")
+    mint = vars(container.mint_ticket())
+
+    assert isinstance(mint["_tickets"], DynamoDBTickets)
+    assert vars(mint["_tickets"])["_table"] == "Tickets"
+    secrets = {mint["_new_secret"]() for _ in range(100)}
+    assert len(secrets) == 100
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]{43}", secret) for secret in secrets)
+
+
+def test_only_tickets_need_the_table_of_tickets() -> None:
+    container = command_line()
+
+    assert container.sweep_connections() is container.sweep_connections()
+    with pytest.raises(InvalidSetting, match="^TICKETS_TABLE is missing"):
+        container.mint_ticket()
+
+
+# ---- The operations, and sending
 
 
 @pytest.mark.parametrize("store", ["dynamodb", "dynamodb-boto3"])
@@ -150,7 +356,7 @@ def test_the_settings_reach_the_operations() -> None:
     assert container.sweep_connections().grace == timedelta(seconds=45)
     assert container.evict_connection().grace == timedelta(seconds=45)
     assert container.track_presence().evict is container.evict_connection()
-    assert container.track_presence().replaces_duplicates
+    assert container.track_presence().connections_per_client == 1
     assert vars(vars(container.workers())["_pool"])["_max_workers"] == 7
 
 
@@ -204,7 +410,7 @@ def test_a_provider_is_overridden_by_keyword() -> None:
 def test_a_container_is_short_and_has_no_local_import(path: Path) -> None:
     source = path.read_text()
 
-    assert len(source.splitlines()) <= (100 if path.name == "compile.py" else 80)
+    assert len(source.splitlines()) <= (110 if path.name == "compile.py" else 80)
     local = re.findall(r"^ +(?:from (.+) )?import ", source, re.MULTILINE)
     assert local == (
         ["app.containers.compiled", "app.containers.handshakes"] if path.name == "__init__.py" else []
@@ -222,14 +428,17 @@ def test_at_most_four_imports_of_the_app_are_local_and_each_has_a_reason() -> No
 
 
 def test_a_wrong_adapter_fails_the_type_check(tmp_path: Path) -> None:
-    source = (ROOT / "app" / "containers" / "handshakes.py").read_text()
+    source = (ROOT / "app" / "containers" / "admission.py").read_text()
     wrong = tmp_path / "wrong_container.py"
-    wrong.write_text(source.replace("Singleton(SystemClock)", "Singleton(PeerFirstIpResolver)"))
+    wrong.write_text(source.replace("Singleton(SystemClock)", "Singleton(OpenAdmission)"))
 
     output, _, status = mypy.run(["--config-file", str(ROOT / "pyproject.toml"), str(wrong)])
 
     assert status == 1
     assert 'expected "Callable[..., Clock]' in output
+
+
+ENTRYPOINTS = ("aws_lambda", "aws_sweep", "aws_stream", "aws_send", "aws_keys")
 
 
 def unload(*modules: str) -> None:
@@ -242,7 +451,7 @@ def fresh_entrypoints(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Import the entrypoints again, and restore the process-wide settings that they change."""
     for name in ("_srcfile", "logThreads", "logProcesses", "logMultiprocessing", "logAsyncioTasks"):
         monkeypatch.setattr(logging, name, getattr(logging, name))
-    modules = [f"app.entrypoints.{name}" for name in ("aws_lambda", "aws_sweep", "aws_stream", "aws_send")]
+    modules = [f"app.entrypoints.{name}" for name in ENTRYPOINTS]
     unload(*modules)
     yield
     unload(*modules)
@@ -285,7 +494,57 @@ def test_the_other_functions_work_once_they_are_imported(
     assert events == ["sweep.finished", "presence.joined", "delivery.finished"]
 
 
-@pytest.mark.parametrize("name", ["aws_lambda", "aws_sweep", "aws_stream", "aws_send"])
+@pytest.mark.usefixtures("fresh_entrypoints")
+def test_the_keys_function_works_once_it_is_imported(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, value in (ENVIRON | TOKENS | {"JWKS_URL": "https://127.0.0.1:9/keys"}).items():
+        monkeypatch.setenv(name, value)
+
+    handler = importlib.import_module("app.entrypoints.aws_keys").handler
+
+    with caplog.at_level(logging.INFO):
+        result = handler({}, Invocation())
+    assert result == {"event": "keys.not_refreshed", "reason": "NoConnection"}
+    assert [vars(record)["event"] for record in caplog.records] == ["keys.not_refreshed"]
+
+
+@pytest.mark.usefixtures("fresh_entrypoints")
+def test_the_handshake_functions_start_while_there_are_no_keys(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, value in (ENVIRON | TOKENS).items():
+        monkeypatch.setenv(name, value)
+
+    module = importlib.import_module("app.entrypoints.aws_lambda")
+
+    with caplog.at_level(logging.INFO):
+        assert module.connect(a_connect_event(), None)["statusCode"] == 401
+    (record,) = caplog.records
+    assert (vars(record)["event"], vars(record)["reason"]) == ("handshake.denied", "missing")
+
+
+@pytest.mark.parametrize(
+    ("missing", "sentence"),
+    [
+        ("TOKEN_ISSUER", "^Tokens need TOKEN_ISSUER and TOKEN_AUDIENCE"),
+        ("TOKEN_AUDIENCE", "^Tokens need TOKEN_ISSUER and TOKEN_AUDIENCE"),
+        ("KEYS_TABLE", "^KEYS_TABLE is missing"),
+    ],
+)
+@pytest.mark.parametrize("name", ["aws_lambda", "aws_keys"])
+@pytest.mark.usefixtures("fresh_entrypoints")
+def test_an_incomplete_setting_of_tokens_stops_the_start(
+    name: str, missing: str, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable, value in (ENVIRON | TOKENS | {missing: ""}).items():
+        monkeypatch.setenv(variable, value)
+
+    with pytest.raises(InvalidSetting, match=sentence):
+        importlib.import_module(f"app.entrypoints.{name}")
+
+
+@pytest.mark.parametrize("name", ENTRYPOINTS)
 @pytest.mark.usefixtures("fresh_entrypoints")
 def test_an_invalid_setting_fails_the_import(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TTL_HOURS", "for ever")
@@ -296,24 +555,64 @@ def test_an_invalid_setting_fails_the_import(name: str, monkeypatch: pytest.Monk
         importlib.import_module(f"app.entrypoints.{name}")
 
 
-def test_the_handshake_functions_import_no_operation_and_no_sdk() -> None:
+def imported_with(**environ: str) -> set[str]:
+    """The modules that the handshake functions import."""
     result = subprocess.run(
         [sys.executable, "-c", "import sys, app.entrypoints.aws_lambda; print(*sys.modules)"],
         cwd=ROOT,
-        env={**ENVIRON, "AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"},
+        env={**ENVIRON, "AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", **environ},
         capture_output=True,
         text=True,
         check=True,
     )
+    return set(result.stdout.split())
 
-    imported = set(result.stdout.split())
-    operations = {
-        "app.cli",
-        "app.containers.operations",
-        *(f"app.domain.{name}" for name in ("events", "lifecycle", "operations", "presence")),
-        *(f"app.domain.{name}" for name in ("selection", "sweep", "tracking")),
-        *(f"app.adapters.{name}" for name in ("gateway", "memory", "threads")),
-        *(f"app.adapters.dynamodb.{name}" for name in ("presence", "sdk", "table")),
-    }
+
+OPERATIONS = {
+    "app.cli",
+    *(f"app.containers.{name}" for name in ("command_line", "keys", "operations", "sending")),
+    *(f"app.domain.{name}" for name in ("delivery", "events", "lifecycle", "operations", "presence")),
+    *(f"app.domain.{name}" for name in ("recipients", "selection", "sending", "sweep", "tracking")),
+    *(f"app.adapters.{name}" for name in ("gateway", "memory", "messages", "sqs", "threads")),
+    *(f"app.adapters.dynamodb.{name}" for name in ("deliveries", "presence", "sdk", "table")),
+    "app.adapters.tokens.issuer",
+    "boto3",
+    "botocore",
+    "pycurl",
+}
+OF_TICKETS = {"app.adapters.dynamodb.tickets", "app.domain.admission", "app.domain.admitting"}
+OF_RS256 = {"app.adapters.tokens.rs256"}
+OF_ES256 = {"app.adapters.tokens.es256"}
+OF_TOKENS = {
+    "app.adapters.dynamodb.keys",
+    *OF_RS256,
+    "app.adapters.tokens.signatures",
+    "app.domain.admission",
+    "app.domain.admitting",
+    "app.domain.keys",
+    "app.domain.tokens",
+    "app.settings.tokens",
+    "cryptography",
+}
+
+
+@pytest.mark.parametrize(
+    ("environ", "wanted"),
+    [
+        ({}, set()),
+        ({"TICKETS_TABLE": "Tickets", "KEYS_TABLE": "Keys"}, set()),
+        (ORIGINS, {"app.domain.admission", "app.domain.admitting"}),
+        (TICKETS, OF_TICKETS),
+        (TOKENS, OF_TOKENS),
+        (TICKETS | TOKENS, OF_TICKETS | OF_TOKENS),
+        (TOKENS | {"TOKEN_ALGORITHM": "ES256"}, OF_TOKENS - OF_RS256 | OF_ES256),
+    ],
+    ids=lambda it: "-".join(it) if isinstance(it, dict) else "",
+)
+def test_the_handshake_functions_import_what_their_settings_need_and_no_operation(
+    environ: dict[str, str], wanted: set[str]
+) -> None:
+    imported = imported_with(**environ)
+
     assert "app.adapters.dynamodb.direct" in imported
-    assert imported & (operations | {"boto3", "botocore"}) == set()
+    assert imported & (OPERATIONS | OF_TICKETS | OF_TOKENS | OF_ES256) == wanted

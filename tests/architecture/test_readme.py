@@ -13,11 +13,14 @@ from tests.lanes import image_is_missing, leave_out
 
 ROOT = Path(__file__).parent.parent.parent
 
+TICKET = 'make cli ARGS="ticket --client wall-3 --account 123456789012 --region eu-central-1"'
 EXTENDED_IMAGE = "make image && docker build --tag switchboard-postgres tests/extension"
 RUN_ELSEWHERE = {
     "make test": "it runs this test",
     "make check": "it takes half a minute; .ci/run runs it before the tests",
     "make demo": "tests/stack runs it and checks its output",
+    "make demo ARGS=--tokens": "tests/stack runs it, where there is npm",
+    TICKET: "it needs a table; the demo runs it",
     "make bench": "it takes minutes and an idle machine: run it by hand",
     "make bench-image": "as make bench",
     "make chaos": "it takes minutes; tests/integration/test_chaos.py is a small run",

@@ -2,9 +2,10 @@
 
 import ast
 import importlib.util
+import inspect
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from socket import AF_INET6, inet_aton, inet_pton
@@ -13,25 +14,32 @@ from typing import Any
 
 import pytest
 
+from app.adapters.tokens.issuer import HttpsIssuer
 from app.domain import delivery
+from app.domain.admission import Reason
 from app.domain.delivery import KEPT_FOR
+from app.domain.keys import GOOD_FOR, REFRESH_EVERY
 from app.domain.lifecycle import MAX_CONNECTION_DURATION
 from app.domain.model import Network
 from app.domain.sweep import Outcome
-from app.entrypoints import routes, send, stream, sweep
+from app.domain.tokens import TokenRules
+from app.entrypoints import keys, publisher, routes, send, stream, sweep
 from app.settings import LONGEST_STORE_CALL, InvalidSetting, Settings, SweepSettings
-from tests.template import PATH, source, transformed
+from app.settings.tokens import TokenSettings, token_settings
+from tests.template import PATH, conditions, failed_rules, source, transformed
 
 API_GATEWAY_TIMEOUT = timedelta(seconds=29)
 
 CONNECT, DISCONNECT = "ConnectFunction", "DisconnectFunction"
 SWEEP, CHANGES, SEND = "SweepFunction", "ChangesFunction", "SendFunction"
+KEYS = "KeysFunction"
 FUNCTIONS = {  # each with its command, its role and its log
     CONNECT: ("aws_lambda.connect", "ConnectRole", "ConnectLogGroup"),
     DISCONNECT: ("aws_lambda.disconnect", "DisconnectRole", "DisconnectLogGroup"),
     SWEEP: ("aws_sweep.handler", "SweepRole", "SweepLogGroup"),
     CHANGES: ("aws_stream.handler", "ChangesRole", "ChangesLogGroup"),
     SEND: ("aws_send.handler", "SendRole", "SendLogGroup"),
+    KEYS: ("aws_keys.handler", "KeysRole", "KeysLogGroup"),
 }
 each_function = pytest.mark.parametrize("function", FUNCTIONS)
 each_route_function = pytest.mark.parametrize("function", [CONNECT, DISCONNECT])
@@ -40,9 +48,34 @@ CONNECTIONS = {"Fn::GetAtt": ["ConnectionsTable", "Arn"]}
 STREAM = {"Fn::GetAtt": ["ConnectionsTable", "StreamArn"]}
 PRESENCE = {"Fn::GetAtt": ["PresenceTable", "Arn"]}
 DELIVERIES = {"Fn::GetAtt": ["DeliveriesTable", "Arn"]}
+KEYS_TABLE = {"Fn::GetAtt": ["KeysTable", "Arn"]}
+TICKETS_TABLE = {"Fn::GetAtt": ["TicketsTable", "Arn"]}
 MESSAGES = {"Fn::GetAtt": ["MessageQueue", "Arn"]}
 BY_CLIENT = {"Fn::Sub": "${ConnectionsTable.Arn}/index/byClient"}
 BY_ACCOUNT = {"Fn::Sub": "${ConnectionsTable.Arn}/index/byAccount"}
+
+# What admits with tokens, and everything that is only there then, with tickets, or if anything may be denied.
+TOKENS = {"Admission": "token", "TokenIssuer": "https://idp.example.com/", "TokenAudience": "switchboard"}
+OF_TOKENS = {
+    "KeysTable",
+    "KeysFunction",
+    "KeysFunctionEventInvokeConfig",
+    "KeysSchedule",
+    "KeysRole",
+    "KeysScheduleRole",
+    "KeysLogGroup",
+    "KeysUnavailableFilter",
+    "KeysRefreshedFilter",
+    "KeysNotRefreshedFilter",
+    "ConnectionsEndedFilter",
+    "KeysErrorsAlarm",
+    "KeysThrottlesAlarm",
+    "KeysStaleAlarm",
+    "KeysUnavailableAlarm",
+    "UnknownKeysAlarm",
+}
+OF_TICKETS = {"TicketsTable"}
+OF_DENIALS = {"HandshakesDeniedFilter", "HandshakesDeniedByReasonFilter", "HandshakesDeniedAlarm"}
 
 AWS_METRICS = {
     "AWS/Lambda": {
@@ -133,16 +166,18 @@ EXTRA_CONDITIONS = {
     "ConnectionsOpenedFilter": " && $.repeated IS FALSE",
     "SweepsFinishedFilter": " && $.dryRun IS FALSE",
     "SweepsUnfinishedFilter": " && $.dryRun IS FALSE",
+    "HandshakesDeniedByReasonFilter": " && $.reason = *",
 }
 
 NAMESPACE = {"Fn::Sub": "Switchboard/${AWS::StackName}"}
 
 
-def own_sum(metric: str, period: int = 900) -> dict[str, Any]:
+def own_sum(metric: str, period: int = 900, **dimensions: str) -> dict[str, Any]:
     """Return one of our own metrics, summed over *period* seconds, for an alarm's expression."""
+    of = {"Dimensions": [{"Name": name, "Value": value} for name, value in dimensions.items()]}
     return {
         "MetricStat": {
-            "Metric": {"Namespace": NAMESPACE, "MetricName": metric},
+            "Metric": {"Namespace": NAMESPACE, "MetricName": metric} | (of if dimensions else {}),
             "Period": period,
             "Stat": "Sum",
         },
@@ -188,17 +223,62 @@ ALARMS: dict[str, dict[str, Any]] = {
     "SweepErrorsAlarm": one_fault("AWS/Lambda", "Errors", SWEEP),
     "ChangesErrorsAlarm": one_fault("AWS/Lambda", "Errors", CHANGES),
     "SendErrorsAlarm": one_fault("AWS/Lambda", "Errors", SEND),
+    "KeysErrorsAlarm": one_fault("AWS/Lambda", "Errors", KEYS),
     "ConnectThrottlesAlarm": one_fault("AWS/Lambda", "Throttles", CONNECT),
     "DisconnectThrottlesAlarm": one_fault("AWS/Lambda", "Throttles", DISCONNECT),
     "SweepThrottlesAlarm": one_fault("AWS/Lambda", "Throttles", SWEEP),
     "ChangesThrottlesAlarm": one_fault("AWS/Lambda", "Throttles", CHANGES),
     "SendThrottlesAlarm": one_fault("AWS/Lambda", "Throttles", SEND),
+    "KeysThrottlesAlarm": one_fault("AWS/Lambda", "Throttles", KEYS),
     "StoreUnavailableAlarm": one_fault(NAMESPACE, "StoreUnavailable"),
     "BugsAlarm": one_fault(NAMESPACE, "Bugs"),
     "SweepUnfinishedAlarm": one_fault(NAMESPACE, "SweepsUnfinished"),
     "SweepForbiddenAlarm": one_fault(NAMESPACE, "SweepQuestionsForbidden"),
     "ConnectionsExpiredAlarm": one_fault(NAMESPACE, "ConnectionsExpired"),
     "SendForbiddenAlarm": one_fault(NAMESPACE, "RecipientsForbidden"),
+    "KeysUnavailableAlarm": one_fault(NAMESPACE, "KeysUnavailable"),
+    "KeysStaleAlarm": {
+        "Namespace": NAMESPACE,
+        "MetricName": "KeysRefreshed",
+        "Statistic": "Sum",
+        "Period": 300,
+        "EvaluationPeriods": 3,
+        "Threshold": 1,
+        "ComparisonOperator": "LessThanThreshold",
+        "TreatMissingData": "breaching",  # a function that does not run has no records
+    },
+    "HandshakesDeniedAlarm": {
+        "Metrics": [
+            {"Id": "denied", **own_sum("HandshakesDenied")},
+            {"Id": "opened", **own_sum("ConnectionsOpened")},
+            {
+                "Id": "share",
+                "Label": "handshakes denied, %",
+                "Expression": "IF(denied >= 10, 100 * denied / (denied + opened), 0)",
+                "ReturnData": True,
+            },
+        ],
+        "EvaluationPeriods": 1,
+        "Threshold": 20,
+        "ComparisonOperator": "GreaterThanThreshold",
+        "TreatMissingData": "notBreaching",
+    },
+    "UnknownKeysAlarm": {
+        "Metrics": [
+            {"Id": "unknown", **own_sum("HandshakesDeniedByReason", Reason=Reason.UNKNOWN_KEY.value)},
+            {"Id": "denied", **own_sum("HandshakesDenied")},
+            {
+                "Id": "share",
+                "Label": "denied for an unknown key, %",
+                "Expression": "IF(denied >= 10, 100 * unknown / denied, 0)",
+                "ReturnData": True,
+            },
+        ],
+        "EvaluationPeriods": 1,
+        "Threshold": 50,
+        "ComparisonOperator": "GreaterThanThreshold",
+        "TreatMissingData": "notBreaching",
+    },
     "SlowHandshakesAlarm": {
         "Namespace": "AWS/ApiGateway",
         "MetricName": "IntegrationLatency",
@@ -328,7 +408,9 @@ DASHBOARD = {
         60,
         {
             "rejected (400)": "HandshakesRejected",
+            "denied (401, 403)": "HandshakesDenied",
             "too late (410)": "HandshakesTooLate",
+            "no keys (503)": "KeysUnavailable",
             "store unavailable, to any function": "StoreUnavailable",
             "throttled by Lambda": "Throttles ConnectFunction",
             "function failed": "Errors ConnectFunction",
@@ -419,6 +501,16 @@ DASHBOARD = {
             "given up": "ApproximateNumberOfMessagesVisible DeadMessagesQueue.QueueName",
         },
     ),
+    "Handshakes denied per minute, by reason": ("Sum", 60, {"": "expression"}),  # each line has its reason
+    "Tokens": (
+        "Sum",
+        300,
+        {
+            "keys fetched": "KeysRefreshed",
+            "keys not fetched": "KeysNotRefreshed",
+            "connections ended, their token had run out": "ConnectionsEnded",
+        },
+    ),
 }
 
 
@@ -446,6 +538,16 @@ def resources(kind: str, **parameters: str) -> dict[str, Any]:
         name: resource["Properties"]
         for name, resource in transformed(**parameters)["Resources"].items()
         if resource["Type"] == f"AWS::{kind}"
+    }
+
+
+def present(**parameters: str) -> set[str]:
+    """Return the resources of a stack with *parameters*: those without a condition that does not hold."""
+    holds = conditions(**parameters)
+    return {
+        name
+        for name, resource in transformed(**parameters)["Resources"].items()
+        if "Condition" not in resource or holds[resource["Condition"]]
     }
 
 
@@ -478,6 +580,8 @@ def environment(function: str, **parameters: str) -> dict[str, str]:
 def text_of(value: Any, **parameters: str) -> str:
     """Return *value* as it is in a stack named 'switchboard': a text, or the name of a table or a queue."""
     match value:
+        case {"Fn::If": [str(condition), included, other]}:
+            return text_of(included if conditions(**parameters)[condition] else other, **parameters)
         case {"Ref": str(table)}:
             named = resources("DynamoDB::Table", **parameters)[table]
             return text_of(named.get("TableName", "a-generated-name"), **parameters)
@@ -493,6 +597,10 @@ def text_of(value: Any, **parameters: str) -> str:
 
 def settings_of(function: str, **parameters: str) -> Settings:
     return Settings.from_environ(environment(function, **parameters))
+
+
+def token_settings_of(function: str, **parameters: str) -> TokenSettings:
+    return token_settings(environment(function, **(TOKENS | parameters)))
 
 
 def event_names(module: ModuleType) -> set[str]:
@@ -576,6 +684,7 @@ def connections_api(method: str) -> dict[str, str]:
                 ("sqs:SendMessage", MESSAGES),
             ],
         ),
+        (KEYS, [("dynamodb:PutItem", KEYS_TABLE)]),
     ],
 )
 def test_a_function_has_only_the_permissions_that_it_needs(
@@ -590,16 +699,135 @@ def test_a_function_has_only_the_permissions_that_it_needs(
     assert sorted(permissions(resources("IAM::Role")[role]), key=repr) == sorted(allowed + own_log, key=repr)
 
 
-def test_the_changes_function_may_close_connections_only_if_it_replaces_duplicates() -> None:
-    keeps, replaces = (
-        permissions(resources("IAM::Role", Duplicates=duplicates)["ChangesRole"])
-        for duplicates in ("keep", "replace")
+@pytest.mark.parametrize("kept", ["1", "5"])
+def test_the_changes_function_may_close_connections_only_if_a_client_may_not_have_any_number(
+    kept: str,
+) -> None:
+    any_number, limited = (
+        permissions(resources("IAM::Role", ConnectionsPerClient=most)["ChangesRole"]) for most in ("0", kept)
     )
 
-    assert [it for it in replaces if it not in keeps] == [
+    assert [it for it in limited if it not in any_number] == [
         ("execute-api:ManageConnections", connections_api("DELETE"))
     ]
-    assert len(replaces) == len(keeps) + 1
+    assert len(limited) == len(any_number) + 1
+
+
+READ_KEYS = ("ConnectRole", "dynamodb:GetItem", KEYS_TABLE)
+REDEEM_TICKETS = ("ConnectRole", "dynamodb:DeleteItem", TICKETS_TABLE)
+END_CONNECTIONS = ("SweepRole", "execute-api:ManageConnections", connections_api("DELETE"))
+
+
+@pytest.mark.parametrize("origins", ["", "https://app.example.com"])
+@pytest.mark.parametrize(
+    ("admission", "tickets", "added", "allowed"),
+    [
+        ("open", "false", set(), []),
+        ("open", "true", set(), []),
+        ("token", "false", OF_TOKENS | OF_DENIALS, [READ_KEYS, END_CONNECTIONS]),
+        ("token", "true", OF_TOKENS | OF_TICKETS | OF_DENIALS, [READ_KEYS, REDEEM_TICKETS, END_CONNECTIONS]),
+        ("ticket", "false", OF_TICKETS | OF_DENIALS, [REDEEM_TICKETS]),
+        ("ticket", "true", OF_TICKETS | OF_DENIALS, [REDEEM_TICKETS]),
+    ],
+)
+def test_a_stack_has_the_resources_and_the_permissions_of_its_admission_alone(
+    admission: str, tickets: str, origins: str, added: set[str], allowed: list[tuple[str, str, Any]]
+) -> None:
+    chosen = {**TOKENS, "Admission": admission, "Tickets": tickets, "AllowedOrigins": origins}
+    ordinary, there = present(), present(**chosen)
+    roles, ordinary_roles = resources("IAM::Role", **chosen), resources("IAM::Role")
+    before, after = (
+        [(name, *it) for name in ordinary if "Policies" in of.get(name, {}) for it in permissions(of[name])]
+        for of in (ordinary_roles, roles)
+    )
+
+    assert ordinary <= there
+    assert there - ordinary == added | (OF_DENIALS if origins else set())
+    assert [it for it in before if it not in after] == []
+    assert sorted((it for it in after if it not in before), key=repr) == sorted(allowed, key=repr)
+
+
+@pytest.mark.parametrize("tickets", ["false", "true"])
+@pytest.mark.parametrize("admission", ["open", "token", "ticket"])
+def test_the_connect_function_has_the_tables_of_its_admission(admission: str, tickets: str) -> None:
+    settings = settings_of(CONNECT, **(TOKENS | {"Admission": admission, "Tickets": tickets}))
+
+    assert bool(settings.keys_table) is ("token" in settings.admission_rule)
+    assert bool(settings.tickets_table) is ("ticket" in settings.admission_rule)
+
+
+def test_a_stack_with_the_default_parameters_admits_everyone_and_has_nothing_of_admission() -> None:
+    assert settings_of(CONNECT).admission_rule == "open"
+    assert present() & (OF_TOKENS | OF_TICKETS | OF_DENIALS) == set()
+    assert set(transformed()["Resources"]) - present() == OF_TOKENS | OF_TICKETS | OF_DENIALS
+
+
+@pytest.mark.parametrize(
+    ("parameters", "rule"),
+    [
+        ({}, "open"),
+        ({"AllowedOrigins": "https://app.example.com"}, "origin"),
+        (TOKENS, "token"),
+        (TOKENS | {"Tickets": "true"}, "token_or_ticket"),
+        ({"Admission": "ticket"}, "ticket"),
+    ],
+)
+def test_the_parameters_choose_who_may_come_in(parameters: dict[str, str], rule: str) -> None:
+    assert failed_rules(**parameters) == []
+    assert settings_of(CONNECT, **parameters).admission_rule == rule
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sentences"),
+    [
+        (
+            {"Admission": "token"},
+            ["Admission=token needs TokenIssuer.", "Admission=token needs TokenAudience."],
+        ),
+        (TOKENS | {"TokenIssuer": ""}, ["Admission=token needs TokenIssuer."]),
+        (TOKENS | {"TokenAudience": ""}, ["Admission=token needs TokenAudience."]),
+    ],
+)
+def test_tokens_without_their_issuer_or_audience_are_refused_before_the_deployment_and_at_a_start(
+    parameters: dict[str, str], sentences: list[str]
+) -> None:
+    assert failed_rules(**parameters) == sentences
+    with pytest.raises(InvalidSetting):
+        token_settings(environment(CONNECT, **parameters))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sentences"),
+    [
+        ({}, []),
+        (TOKENS, ["AuthType=AWS_IAM needs Admission=open."]),
+        ({"Admission": "ticket"}, ["AuthType=AWS_IAM needs Admission=open."]),
+    ],
+)
+def test_connect_alone_can_be_left_to_iam_if_admission_is_open(
+    parameters: dict[str, str], sentences: list[str]
+) -> None:
+    routes = resources("ApiGatewayV2::Route", AuthType="AWS_IAM", **parameters)
+
+    assert source()["Parameters"]["AuthType"]["AllowedValues"] == ["NONE", "AWS_IAM"]
+    assert failed_rules(AuthType="AWS_IAM", **parameters) == sentences
+    assert {route["RouteKey"]: route.get("AuthorizationType") for route in routes.values()} == {
+        "$connect": "AWS_IAM",
+        "$disconnect": None,
+    }
+
+
+def test_api_gateway_lets_anybody_through_by_default() -> None:
+    routes = resources("ApiGatewayV2::Route").values()
+
+    assert {route.get("AuthorizationType", "NONE") for route in routes} == {"NONE"}
+    assert resources("ApiGatewayV2::Authorizer") == {}
+
+
+def test_connect_changes_to_tokens_after_the_function_that_fetches_their_keys() -> None:
+    role = transformed()["Resources"]["ConnectRole"]  # the function refers to it, and so waits for it
+
+    assert role["Metadata"] == {"Keys": {"Fn::If": ["UsesTokens", {"Ref": "KeysSchedule"}, "are not needed"]}}
 
 
 def test_the_send_function_may_query_the_index_by_account_only_if_there_is_one() -> None:
@@ -646,11 +874,46 @@ def test_the_functions_share_one_image_and_differ_by_their_command() -> None:
         (
             CONNECT,
             25,
-            {"TTL_HOURS": 24, "TRUSTED_PROXIES": "", "CLIENT_ATTRIBUTES": "", "UNSCOPED": "ignore"},
+            {
+                "TTL_HOURS": 24,
+                "TRUSTED_PROXIES": "",
+                "CLIENT_ATTRIBUTES": "",
+                "UNSCOPED": "ignore",
+                "ADMISSION": "open",
+                "ALLOWED_ORIGINS": "",
+                "TOKEN_ISSUER": "",
+                "TOKEN_AUDIENCE": "",
+                "TOKEN_ALGORITHM": "RS256",
+                "TOKEN_TYPE": "access",
+                "TOKEN_MAX_HOURS": 24,
+                "CLIENTS_CLAIM": "",
+                "ACCOUNTS_CLAIM": "",
+                "REGIONS_CLAIM": "",
+                "KEYS_TABLE": {"Fn::If": ["UsesTokens", {"Ref": "KeysTable"}, ""]},
+                "TICKETS_TABLE": {"Fn::If": ["UsesTickets", {"Ref": "TicketsTable"}, ""]},
+            },
         ),
         (DISCONNECT, 25, {}),
         (SWEEP, 240, {"SWEEP_EVERY_MINUTES": 5, "SWEEP_SEGMENTS": 1, "SWEEP_RATE": 1000}),
-        (CHANGES, 120, {"PRESENCE_TABLE": {"Ref": "PresenceTable"}, "DUPLICATES": "keep"}),
+        (
+            CHANGES,
+            120,
+            {
+                "PRESENCE_TABLE": {"Ref": "PresenceTable"},
+                "CONNECTIONS_PER_CLIENT": {"Fn::If": ["LimitsConnections", 0, ""]},
+            },
+        ),
+        (
+            KEYS,
+            40,
+            {
+                "KEYS_TABLE": {"Ref": "KeysTable"},
+                "TOKEN_ISSUER": "",
+                "TOKEN_AUDIENCE": "",
+                "TOKEN_ALGORITHM": "RS256",
+                "JWKS_URL": "",
+            },
+        ),
         (
             SEND,
             120,
@@ -675,7 +938,7 @@ def test_a_function_has_only_these_properties(function: str, seconds: int, varia
         "PackageType": "Image",
         "ImageConfig": {"Command": [f"app.entrypoints.{name}"]},
         "Architectures": ["x86_64"],
-        "MemorySize": 1769 if function in {SWEEP, SEND} else 512,
+        "MemorySize": {SWEEP: 1769, SEND: 1769, KEYS: 256}.get(function, 512),
         "Timeout": seconds,
         "Role": {"Fn::GetAtt": [role, "Arn"]},
         "LoggingConfig": {
@@ -694,7 +957,9 @@ def test_a_functions_command_is_a_handler_that_loads_in_its_environment(
     name, _, _ = FUNCTIONS[function]
     [command] = resources("Lambda::Function")[function]["ImageConfig"]["Command"]
     module_name, _, handler_name = command.rpartition(".")
-    for variable, value in (environment(function) | {"STORE": "memory"}).items():
+    nobody_listens = {"STORE": "memory", "AWS_ENDPOINT_URL_DYNAMODB": "http://127.0.0.1:9"}
+    of_tokens = TOKENS if function == KEYS else {}
+    for variable, value in (environment(function, **of_tokens) | nobody_listens).items():
         monkeypatch.setenv(variable, value)
     spec = importlib.util.find_spec(module_name)
     assert spec is not None
@@ -741,13 +1006,16 @@ def test_a_functions_environment_gives_the_default_settings(function: str) -> No
         presence_table="a-generated-name" if function == CHANGES else "",
         deliveries_table="IncidentWebSocketConnectionsDeliveries" if function == SEND else "",
         message_queue="switchboard-messages" if function == SEND else "",
+        keys_table="a-generated-name" if function == KEYS else "",
     )
 
 
 @each_function
 def test_the_settings_read_every_variable_of_a_function(function: str) -> None:
-    variables = RecordingEnviron(environment(function))
+    variables = RecordingEnviron(environment(function, **TOKENS))
     Settings.from_environ(variables)
+    if function in {CONNECT, KEYS}:
+        token_settings(variables)
 
     assert set(variables) <= variables.names_read
 
@@ -765,11 +1033,125 @@ def test_parameters_reach_the_settings_of_the_sweep() -> None:
     assert settings.sweep == SweepSettings(segments=4, every=timedelta(minutes=10), rate=2000)
 
 
-@pytest.mark.parametrize(("duplicates", "replaced"), [("keep", False), ("replace", True)])
-def test_the_duplicates_parameter_reaches_the_settings_of_the_changes_function(
-    duplicates: str, *, replaced: bool
+@pytest.mark.parametrize(("parameter", "setting"), [("0", None), ("1", 1), ("1000", 1000)])
+def test_the_connections_per_client_reach_the_settings_of_the_changes_function(
+    parameter: str, setting: int | None
 ) -> None:
-    assert settings_of(CHANGES, Duplicates=duplicates).replaces_duplicates is replaced
+    limits = source()["Parameters"]["ConnectionsPerClient"]
+
+    assert (limits["Default"], limits["MinValue"], limits["MaxValue"]) == (0, 0, 1000)
+    assert settings_of(CHANGES, ConnectionsPerClient=parameter).connections_per_client == setting
+
+
+def test_parameters_reach_the_settings_of_admission() -> None:
+    issuer = {"TokenIssuer": "https://idp.example.com/", "TokenAlgorithm": "ES256"}
+    audience = {"TokenAudience": "switchboard, wall", "TokenType": "id", "TokenMaxHours": "2"}
+    claims = {"ClientsClaim": "walls", "AccountsClaim": "custom:accounts", "RegionsClaim": "regions"}
+    origins = {"AllowedOrigins": "https://app.example.com, https://*.example.org:8443"}
+    chosen = {"Admission": "token", "Tickets": "true", **issuer, **audience, **claims, **origins}
+    connects, fetches = (settings_of(function, **chosen) for function in (CONNECT, KEYS))
+    connects_by = token_settings_of(CONNECT, **chosen)
+    fetches_by = token_settings_of(KEYS, JwksUrl="https://idp.example.com/keys", **chosen)
+
+    assert connects.admission_rule == "token_or_ticket"
+    assert connects.allowed_origins == ("https://app.example.com", "https://*.example.org:8443")
+    assert connects_by.algorithm == "ES256"
+    assert connects_by.rules == TokenRules(
+        issuer="https://idp.example.com/",
+        audiences=("switchboard", "wall"),
+        type="id",
+        max_lifetime=timedelta(hours=2),
+        clients_claim="walls",
+        accounts_claim="custom:accounts",
+        regions_claim="regions",
+    )
+    assert (fetches_by.rules.issuer, fetches_by.algorithm) == ("https://idp.example.com/", "ES256")
+    assert fetches_by.jwks_url == "https://idp.example.com/keys"
+    assert connects.keys_table == fetches.keys_table != ""
+
+
+@pytest.mark.parametrize("limit", ["MinValue", "Default", "MaxValue"])
+def test_the_settings_accept_the_limits_of_a_tokens_lifetime(limit: str) -> None:
+    hours = source()["Parameters"]["TokenMaxHours"][limit]
+
+    assert token_settings_of(CONNECT, TokenMaxHours=str(hours)).rules.max_lifetime == timedelta(hours=hours)
+
+
+def test_the_default_settings_of_tokens_are_those_of_the_parameters() -> None:
+    needed = {"TOKEN_ISSUER": TOKENS["TokenIssuer"], "TOKEN_AUDIENCE": TOKENS["TokenAudience"]}
+
+    assert token_settings_of(CONNECT) == token_settings_of(KEYS) == token_settings(needed)
+
+
+@pytest.mark.parametrize("parameter", ["Admission", "TokenAlgorithm", "TokenType"])
+def test_the_settings_accept_each_value_of_a_choice(parameter: str) -> None:
+    for value in source()["Parameters"][parameter]["AllowedValues"]:
+        chosen = TOKENS | {parameter: value}
+        settings, of_tokens = settings_of(CONNECT, **chosen), token_settings_of(CONNECT, **chosen)
+
+        assert value in {settings.admission, of_tokens.algorithm, of_tokens.rules.type}
+
+
+ORIGINS = (
+    [
+        "https://app.example.com",
+        "http://localhost:3000",
+        "https://*.example.com:8443",
+        "https://[::1]:80",
+    ],
+    [
+        "*",
+        "app.example.com",
+        "https://app.example.com/",
+        "https://app.example.com/wall",
+        "https://*",
+        "https://app.*.com",
+        "https://*.*.example.com",
+        "https://app.example.com:port",
+        "https://app.example.com https://other.example.com",
+        "wss://app.example.com",
+        "null",
+    ],
+)
+URLS = (
+    ["https://idp.example.com", "https://idp.example.com:8443/realms/wall/", "https://a.example/?p=b_1"],
+    [
+        "idp.example.com",
+        "http://idp.example.com",
+        "https://",
+        "https:///keys",
+        "https://idp.example.com:port",
+        "https://user@idp.example.com",
+        "https://idp.example.com/with a space",
+        "https://idp.example.com?p=b_1",
+    ],
+)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "read", "accepted", "refused"),
+    [
+        ("AllowedOrigins", Settings.from_environ, [*ORIGINS[0], ", ".join(ORIGINS[0])], ORIGINS[1]),
+        ("AllowedOrigins", Settings.from_environ, [""], [f"https://a.example,{it}" for it in ORIGINS[1]]),
+        ("TokenIssuer", token_settings, *URLS),
+        ("JwksUrl", token_settings, ["", *URLS[0]], URLS[1]),
+    ],
+)
+def test_the_template_and_the_settings_agree_on_what_is_valid(
+    parameter: str, read: Callable[[Mapping[str, str]], object], accepted: list[str], refused: list[str]
+) -> None:
+    pattern = re.compile(source()["Parameters"][parameter]["AllowedPattern"])
+    function = KEYS if parameter == "JwksUrl" else CONNECT
+    variables = environment(function, **(TOKENS | {parameter: "the value"}))
+    [name] = [name for name, value in variables.items() if value == "the value"]
+
+    assert [value for value in accepted if not pattern.fullmatch(value)] == []
+    assert [value for value in refused if pattern.fullmatch(value)] == []
+    for value in accepted:
+        assert read(variables | {name: value})
+    for value in refused:
+        with pytest.raises(InvalidSetting):
+            read(variables | {name: value})
 
 
 def test_parameters_reach_the_settings_of_the_send_function() -> None:
@@ -857,6 +1239,8 @@ def test_parameters_reach_the_settings_of_the_connect_function() -> None:
         ("TableName", ["IncidentWebSocketConnections", "a.b-c_1", "t" * 245], ["", "ab", "a/b", "t" * 246]),
         ("StageName", ["prod", "blue-2"], ["", "a/b"]),
         ("TrustedProxies", ["", "10.0.0.0/8", "10.0.0.0/8, 2001:db8::/32"], ["proxy.example.org"]),
+        ("TokenAudience", ["", "switchboard", "https://a.example/api, 4f1c-2"], [" ", ",", "a,,b", "a b"]),
+        ("AccountsClaim", ["", "custom:accounts", "https://example.com/accounts"], [" ", "accounts "]),
         (
             "ClientAttributes",
             ["", "fingerprint", "a,b,c,d,e,f,g,h", "regional,clientIds"],
@@ -902,28 +1286,60 @@ def test_every_segment_is_swept_within_the_maximum_duration_of_a_connection() ->
     assert parameters["SweepSegments"]["MaxValue"] * every <= MAX_CONNECTION_DURATION
 
 
-def test_the_schedule_has_no_end_and_passes_its_time_to_the_sweep() -> None:
-    [schedule] = resources("Scheduler::Schedule").values()
-    description = schedule.pop("Description")
+@pytest.mark.parametrize(
+    ("schedule", "rate", "function", "event"),
+    [
+        (
+            "SweepSchedule",
+            {"Fn::Sub": "rate(${SweepMinutes} minutes)"},
+            SWEEP,
+            {"Input": '{"scheduledTime": "<aws.scheduler.scheduled-time>"}'},
+        ),
+        ("KeysSchedule", "rate(5 minutes)", KEYS, {}),
+    ],
+)
+def test_a_schedule_has_no_end_and_that_of_the_sweep_passes_its_time(
+    schedule: str, rate: Any, function: str, event: dict[str, str]
+) -> None:
+    schedules = resources("Scheduler::Schedule")
+    description = schedules[schedule].pop("Description")
 
+    assert schedules.keys() == {"SweepSchedule", "KeysSchedule"}
     assert description
-    assert schedule == {
-        "ScheduleExpression": {"Fn::Sub": "rate(${SweepMinutes} minutes)"},
+    assert schedules[schedule] == {
+        "ScheduleExpression": rate,
         "FlexibleTimeWindow": {"Mode": "OFF"},
-        "Target": {
-            "Arn": {"Fn::GetAtt": [SWEEP, "Arn"]},
-            "RoleArn": {"Fn::GetAtt": ["SweepScheduleRole", "Arn"]},
-            "Input": '{"scheduledTime": "<aws.scheduler.scheduled-time>"}',
+        "Target": event
+        | {
+            "Arn": {"Fn::GetAtt": [function, "Arn"]},
+            "RoleArn": {"Fn::GetAtt": [f"{schedule}Role", "Arn"]},
             "RetryPolicy": {"MaximumRetryAttempts": 2, "MaximumEventAgeInSeconds": 60},
         },
     }
 
 
-def test_a_failed_sweep_is_not_retried_and_a_throttled_one_waits_a_minute_at_most() -> None:
-    [config] = resources("Lambda::EventInvokeConfig").values()
+def test_the_keys_are_fetched_as_often_as_handshakes_expect() -> None:
+    schedule = resources("Scheduler::Schedule")["KeysSchedule"]
 
-    assert config == {
-        "FunctionName": {"Ref": SWEEP},
+    assert schedule["ScheduleExpression"] == f"rate({REFRESH_EVERY // timedelta(minutes=1)} minutes)"
+
+
+def test_the_keys_function_has_time_for_two_requests_to_the_issuer_and_one_slow_store_call() -> None:
+    timeout = timedelta(seconds=resources("Lambda::Function")[KEYS]["Timeout"])
+    request: timedelta = inspect.signature(HttpsIssuer).parameters["timeout"].default
+
+    assert 2 * request + LONGEST_STORE_CALL < timeout < REFRESH_EVERY
+
+
+@pytest.mark.parametrize("function", [SWEEP, KEYS])
+def test_what_failed_on_a_schedule_is_not_retried_and_what_is_throttled_waits_a_minute_at_most(
+    function: str,
+) -> None:
+    configs = resources("Lambda::EventInvokeConfig")
+
+    assert configs.keys() == {f"{SWEEP}EventInvokeConfig", f"{KEYS}EventInvokeConfig"}
+    assert configs[f"{function}EventInvokeConfig"] == {
+        "FunctionName": {"Ref": function},
         "Qualifier": "$LATEST",
         "MaximumRetryAttempts": 0,
         "MaximumEventAgeInSeconds": 60,
@@ -950,8 +1366,13 @@ def test_the_changes_function_has_time_for_more_than_one_change() -> None:
     assert timeout > 2 * stream.RECORD_RESERVE
 
 
-def test_only_this_accounts_scheduler_assumes_its_role_which_may_only_invoke_the_sweep() -> None:
-    role = resources("IAM::Role")["SweepScheduleRole"]
+@pytest.mark.parametrize(
+    ("schedule_role", "function"), [("SweepScheduleRole", SWEEP), ("KeysScheduleRole", KEYS)]
+)
+def test_only_this_accounts_scheduler_assumes_a_schedules_role_which_may_only_invoke_its_function(
+    schedule_role: str, function: str
+) -> None:
+    role = resources("IAM::Role")[schedule_role]
 
     assert role.keys() == {"AssumeRolePolicyDocument", "Policies"}
     assert role["AssumeRolePolicyDocument"]["Statement"] == [
@@ -962,7 +1383,7 @@ def test_only_this_accounts_scheduler_assumes_its_role_which_may_only_invoke_the
             "Condition": {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}},
         }
     ]
-    assert permissions(role) == [("lambda:InvokeFunction", {"Fn::GetAtt": [SWEEP, "Arn"]})]
+    assert permissions(role) == [("lambda:InvokeFunction", {"Fn::GetAtt": [function, "Arn"]})]
 
 
 def test_the_stream_is_read_from_its_start_and_the_queue_gets_the_failed_records() -> None:
@@ -1114,9 +1535,13 @@ def test_the_indexes_by_client_and_by_account_have_whole_items() -> None:
 
 @pytest.mark.parametrize(
     ("table", "name"),
-    [("PresenceTable", {}), ("DeliveriesTable", {"TableName": {"Fn::Sub": "${TableName}Deliveries"}})],
+    [
+        ("PresenceTable", {}),
+        ("TicketsTable", {}),
+        ("DeliveriesTable", {"TableName": {"Fn::Sub": "${TableName}Deliveries"}}),
+    ],
 )
-def test_the_presence_table_has_a_generated_name_and_the_deliveries_have_the_same_in_every_region(
+def test_presence_and_tickets_have_generated_names_and_the_deliveries_have_the_same_in_every_region(
     table: str, name: dict[str, Any]
 ) -> None:
     assert resources("DynamoDB::Table")[table] == name | {
@@ -1124,6 +1549,15 @@ def test_the_presence_table_has_a_generated_name_and_the_deliveries_have_the_sam
         "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
         "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
         "TimeToLiveSpecification": {"AttributeName": "ttl", "Enabled": True},
+        "SSESpecification": {"SSEEnabled": True},
+    }
+
+
+def test_the_keys_table_has_one_item_per_issuer_and_none_expires() -> None:
+    assert resources("DynamoDB::Table")["KeysTable"] == {
+        "BillingMode": "PAY_PER_REQUEST",
+        "AttributeDefinitions": [{"AttributeName": "issuer", "AttributeType": "S"}],
+        "KeySchema": [{"AttributeName": "issuer", "KeyType": "HASH"}],
         "SSESpecification": {"SSEEnabled": True},
     }
 
@@ -1157,6 +1591,8 @@ def test_shared_resources_outlive_the_stack(resource: str) -> None:
     [
         "PresenceTable",
         "DeliveriesTable",
+        "KeysTable",
+        "TicketsTable",
         "FailedChangesQueue",
         "MessageQueue",
         "DeadMessagesQueue",
@@ -1176,8 +1612,13 @@ def test_every_record_is_counted_in_each_log_group_that_it_is_written_to() -> No
         *((event, "SweepLogGroup") for event in event_names(sweep)),
         *((event, "ChangesLogGroup") for event in event_names(stream)),
         *((event, "SendLogGroup") for event in event_names(send)),
+        *((event, "KeysLogGroup") for event in event_names(keys)),
+        *((event, "ChangesLogGroup") for event in event_names(publisher) - {"connection.ended"}),
+        ("connection.ended", "SweepLogGroup"),
     }
     other_route = {
+        ("handshake.denied", "DisconnectLogGroup"),
+        ("keys.unavailable", "DisconnectLogGroup"),
         ("connection.opened", "DisconnectLogGroup"),
         ("handshake.rejected", "DisconnectLogGroup"),
         ("handshake.too_late", "DisconnectLogGroup"),
@@ -1199,10 +1640,12 @@ def test_a_matching_record_counts_as_one_and_any_other_record_as_zero() -> None:
         assert (
             metric_filter["FilterPattern"] == f'{{ $.event = "{event}"{EXTRA_CONDITIONS.get(name, "")} }}'
         ), name
-        assert details == {
+        # CloudWatch Logs refuses a default beside dimensions
+        by_reason = {"Dimensions": [{"Key": "Reason", "Value": "$.reason"}]}
+        beside = by_reason if name == "HandshakesDeniedByReasonFilter" else {"DefaultValue": 0}
+        assert details == beside | {
             "MetricNamespace": NAMESPACE,
             "MetricValue": "1",
-            "DefaultValue": 0,
             "Unit": "Count",
         }, name
 
@@ -1297,6 +1740,14 @@ def test_a_missing_sweep_raises_an_alarm_and_a_long_interval_does_not() -> None:
     assert window < MAX_CONNECTION_DURATION
 
 
+def test_keys_that_are_not_fetched_raise_an_alarm_long_before_they_are_refused() -> None:
+    alarm = resources("CloudWatch::Alarm")["KeysStaleAlarm"]
+    period = timedelta(seconds=alarm["Period"])
+
+    assert period == REFRESH_EVERY  # one run
+    assert 2 * alarm["EvaluationPeriods"] * period <= GOOD_FOR
+
+
 def test_late_changes_raise_an_alarm_before_they_are_given_up() -> None:
     late = resources("CloudWatch::Alarm")["ChangesLateAlarm"]
     mapping = resources("Lambda::EventSourceMapping")["ChangesMapping"]
@@ -1366,17 +1817,28 @@ def test_the_dashboard_names_only_metrics_that_exist() -> None:
                     assert dimensions == {}
 
 
-def test_the_dashboard_shows_open_connections_as_the_sum_of_each_segments_last_count() -> None:
-    [expression] = [
-        metric[0]["expression"]
+def expressions() -> dict[str, str]:
+    """Return the expressions of the dashboard by their ids."""
+    return {
+        metric[0]["id"]: metric[0]["expression"]
         for widget in dashboard()
         for metric in widget["properties"]["metrics"]
         if isinstance(metric[0], dict)
-    ]
+    }
+
+
+def test_the_dashboard_shows_denied_handshakes_by_each_reason() -> None:
+    schema = '{"Switchboard/${AWS::StackName}",Reason} MetricName="HandshakesDeniedByReason"'
+
+    assert expressions()["denied"] == f"SEARCH('{schema}', 'Sum', 60)"
+
+
+def test_the_dashboard_shows_open_connections_as_the_sum_of_each_segments_last_count() -> None:
     schema = '{"Switchboard/${AWS::StackName}",Segment,Segments} MetricName="OpenConnections"'
     current = 'Segments="${SweepSegments}"'  # other numbers of segments have other sizes
 
-    assert expression == f"SUM(FILL(SEARCH('{schema} {current}', 'Maximum', 300), REPEAT))"
+    assert expressions().keys() == {"open", "denied"}
+    assert expressions()["open"] == f"SUM(FILL(SEARCH('{schema} {current}', 'Maximum', 300), REPEAT))"
 
 
 def described(metric: list[Any]) -> tuple[str, str]:
@@ -1410,7 +1872,8 @@ def test_a_widget_with_figures_per_minute_sums_over_a_minute() -> None:
 def test_every_metric_of_the_filters_is_on_the_dashboard() -> None:
     shown = {line.partition(",")[0] for _, _, lines in DASHBOARD.values() for line in lines.values()}
 
-    assert {metric for _, metric in metrics()} - shown == {"OpenConnections"}  # the expression has it
+    of_expressions = {"OpenConnections", "HandshakesDeniedByReason"}
+    assert {metric for _, metric in metrics()} - shown == of_expressions
 
 
 def test_the_dashboards_widgets_do_not_overlap() -> None:
@@ -1446,6 +1909,7 @@ def test_every_log_group_has_a_retention_period() -> None:
         "SweepLogGroup": "7",
         "ChangesLogGroup": "7",
         "SendLogGroup": "7",
+        "KeysLogGroup": "7",
     }
 
 
@@ -1507,7 +1971,10 @@ def test_only_api_gateway_assumes_the_access_log_role_which_may_only_write_logs(
 
 @pytest.mark.parametrize("parameter", source()["Parameters"])
 def test_every_parameter_has_an_effect(parameter: str) -> None:
-    value = "4242" if source()["Parameters"][parameter]["Type"] == "Number" else "a-value-of-its-own"
+    described = source()["Parameters"][parameter]
+    text = "4242" if described["Type"] == "Number" else "a-value-of-its-own"
+    others = [it for it in described.get("AllowedValues", [text]) if it != described["Default"]]
+    value = str(others[0])
     default, changed = transformed(), transformed(**{parameter: value})
 
     assert changed["Resources"] != default["Resources"] or changed["Conditions"] != default["Conditions"]
@@ -1564,6 +2031,20 @@ def test_the_outputs_have_the_url_and_the_names_of_the_resources() -> None:
     assert outputs["DeadMessagesQueueUrl"] == {"Ref": "DeadMessagesQueue"}
     assert outputs["DeliveriesTableName"] == {"Ref": "DeliveriesTable"}
     assert outputs["DashboardName"] == {"Ref": "Dashboard"}
+    assert outputs["KeysTableName"] == {"Ref": "KeysTable"}
+    assert outputs["KeysFunctionName"] == {"Ref": KEYS}
+    assert outputs["TicketsTableName"] == {"Ref": "TicketsTable"}
+
+
+def test_an_output_of_a_resource_has_its_condition() -> None:
+    outputs, written = source()["Outputs"], source()["Resources"]
+    named = {name: output["Value"].get("Ref") for name, output in outputs.items()}
+
+    assert {name: output["Condition"] for name, output in outputs.items() if "Condition" in output} == {
+        name: written[resource]["Condition"]
+        for name, resource in named.items()
+        if "Condition" in written.get(resource, {})
+    }
 
 
 def test_the_readme_has_every_setting_record_and_alarm_of_the_template() -> None:
@@ -1574,3 +2055,10 @@ def test_the_readme_has_every_setting_record_and_alarm_of_the_template() -> None
     alarms = {alarm.removesuffix("Alarm") for alarm in ALARMS}
 
     assert variables | alarms | {event for event, _ in counted_events()} <= named
+
+
+def test_the_readme_has_every_reason_of_a_denied_handshake() -> None:
+    readme = (PATH.parent.parent / "README.md").read_text(encoding="utf-8")
+    [row] = [line for line in readme.splitlines() if line.startswith("| `handshake.denied` |")]
+
+    assert set(Reason) <= set(re.findall(r"`([^`]+)`", row))

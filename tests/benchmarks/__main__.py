@@ -4,7 +4,8 @@ A pair is one new process per subject and backend. The order of the subjects
 is reversed with every pair, and the first pair is discarded. Only samples of
 the same minute are compared.
 
-``send``: sending instead, beside its peers and under faults.
+``send``: sending instead, beside its peers and under faults. ``admission``: handshakes
+with a token or a ticket.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
+from tests.benchmarks.admission import measure_admission
 from tests.benchmarks.assemble import BUILD, CHECKOUT, assemble, size
 from tests.benchmarks.chart import draw
 from tests.benchmarks.figures import LOCAL, STUB, STUB_TLS, SWEEP, compare
@@ -29,11 +31,11 @@ from tests.benchmarks.report import (
     a_console,
     show,
     show_instructions,
-    show_sending,
     show_sizes,
     show_sweep_memory,
+    show_verdicts,
     write_json,
-    write_sending_json,
+    write_verdicts,
 )
 from tests.benchmarks.send import measure_sending
 from tests.benchmarks.servers import authority, dynamodb_local, stub
@@ -60,6 +62,8 @@ def main() -> None:
     console = a_console()
     if options.part == "send":
         _send(console, options.seed)
+    elif options.part == "admission":
+        _admission(console, options.pairs)
     else:
         _compare(console, options)
 
@@ -107,17 +111,28 @@ def _send(console: Console, seed: int) -> None:
     began = time.monotonic()
     with console.status("") as status:
         verdicts = measure_sending(seed, status.update)
-    show_sending(console, verdicts)
-    write_sending_json(CHECKOUT / "build" / "bench-send.json", verdicts, seed=seed)
+    show_verdicts(console, "Sending", verdicts)
+    write_verdicts(CHECKOUT / "build" / "bench-send.json", verdicts, seed=seed)
     console.print(
         f"seed {seed}; {time.monotonic() - began:.0f} s; load average {os.getloadavg()[0]:.1f} "
         f"on {os.cpu_count()} cores; build/bench-send.json"
     )
 
 
+def _admission(console: Console, pairs: int) -> None:
+    began = time.monotonic()
+    with console.status("") as status:
+        verdicts = measure_admission(pairs, status.update)
+    show_verdicts(console, "Admission, over ADMISSION=open", verdicts)
+    write_verdicts(CHECKOUT / "build" / "bench-admission.json", verdicts, pairs=pairs)
+    console.print(f"{pairs} pairs in {time.monotonic() - began:.0f} s; build/bench-admission.json")
+
+
 def _options() -> Options:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("part", nargs="?", choices=["send"], help="measure only sending; takes two minutes")
+    parser.add_argument(
+        "part", nargs="?", choices=["send", "admission"], help="measure only that; takes minutes"
+    )
     parser.add_argument(
         "--seed", type=int, default=SystemRandom().randrange(10_000), help="of the faults in sending"
     )

@@ -73,7 +73,7 @@ def amazon_roots() -> str:
 
 
 def _seed(folder: Path) -> None:
-    _install(folder, "--prune", "dependency-injector", "--prune", "pycurl")
+    _install(folder, "--prune", "cryptography", "--prune", "dependency-injector", "--prune", "pycurl")
     _function("seed", folder)
     _compile(folder)
 

@@ -103,7 +103,7 @@ def compare(backend: str, samples: Mapping[str, Sequence[Sample]]) -> list[Compa
             backend,
             {name: median(sample[figure.name] for sample in taken) for name, taken in samples.items()},
             {
-                name: _ratio(_series(taken, figure), _series(samples[SEED], figure))
+                name: ratio(_series(taken, figure), _series(samples[SEED], figure))
                 for name, taken in samples.items()
                 if name != SEED
             },
@@ -117,7 +117,8 @@ def _series(taken: Sequence[Sample], figure: Figure) -> list[float]:
     return [sample[figure.name] for sample in taken]
 
 
-def _ratio(subject: Sequence[float], seed: Sequence[float]) -> Ratio:
+def ratio(subject: Sequence[float], seed: Sequence[float]) -> Ratio:
+    """Return the ratio of two series, whose nth values were taken side by side."""
     ratios = [one / other for one, other in zip(subject, seed, strict=True)]
     middle = median(ratios)
     if len(ratios) == 1:

@@ -58,7 +58,7 @@ def _counted(subject: Subject, backend: Backend, calls: Calls | None) -> int:
             start(subject, backend, log.fileno(), errors.fileno(), prefix) as process,
         ):
             try:
-                process.communicate(conversation(calls), timeout=_TIMEOUT)
+                process.communicate(conversation(subject, calls), timeout=_TIMEOUT)
             except subprocess.TimeoutExpired as error:
                 raise SubjectFailed(f"{subject.name} under valgrind took over {_TIMEOUT} s") from error
             finally:

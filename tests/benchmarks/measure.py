@@ -50,7 +50,7 @@ def measure(subject: Subject, backend: Backend, calls: Calls) -> Sample:
         SubjectFailed: it ended early, or answered wrongly.
     """
     bare_ns, _ = _run(subject, backend, _BARE, b"")
-    cold_ns, measured = _run(subject, backend, DRIVER, _plan(calls))
+    cold_ns, measured = _run(subject, backend, DRIVER, _plan(subject, calls))
     return {
         "bare_cold_ms": bare_ns / _NS_PER_MS,
         "cold_ms": cold_ns / _NS_PER_MS,
@@ -60,7 +60,7 @@ def measure(subject: Subject, backend: Backend, calls: Calls) -> Sample:
 
 def _run(subject: Subject, backend: Backend, command: Sequence[str], more: bytes) -> tuple[int, bytes]:
     """Return the nanoseconds to the first answer of a new process, and its output after *more* input."""
-    first = _connect_event(f"first-{uuid4().hex}")
+    first = _connect_event(subject, f"first-{uuid4().hex}")
     with tempfile.TemporaryFile() as log, tempfile.TemporaryFile() as errors:
         began = time.perf_counter_ns()
         with start(subject, backend, log.fileno(), errors.fileno(), command) as process:
@@ -98,19 +98,20 @@ def start(
     )
 
 
-def conversation(calls: Calls | None) -> bytes:
+def conversation(subject: Subject, calls: Calls | None) -> bytes:
     """Return the whole input of a process: the first event and, with *calls*, the plan."""
-    return _connect_event("first") + (_plan(calls) if calls else b"")
+    return _connect_event(subject, "first") + (_plan(subject, calls) if calls else b"")
 
 
-def _connect_event(connection_id: str) -> bytes:
-    return (_event("connect_browser").replace(CONNECTION_ID, connection_id) + "\n").encode()
+def _connect_event(subject: Subject, connection_id: str) -> bytes:
+    event = _event("connect_browser", subject.headers, subject.query)
+    return (event.replace(CONNECTION_ID, connection_id) + "\n").encode()
 
 
-def _plan(calls: Calls) -> bytes:
+def _plan(subject: Subject, calls: Calls) -> bytes:
     run = uuid4().hex[:8]
     plan = {
-        "connect": _event("connect_browser"),
+        "connect": _event("connect_browser", subject.headers, subject.query),
         "disconnect": _event("disconnect_client_closed_1005"),
         "warm_up_ids": [f"{run}w{number}=" for number in range(calls.warm_up)],
         "ids": [f"{run}m{number}=" for number in range(calls.measured)],
@@ -118,10 +119,17 @@ def _plan(calls: Calls) -> bytes:
     return (json.dumps(plan) + "\n").encode()
 
 
-def _event(name: str) -> str:
+def _event(
+    name: str, headers: Mapping[str, str] | None = None, query: Mapping[str, str] | None = None
+) -> str:
     """Return a full-size event as text, with the placeholder for the id."""
     event = an_event(name)
     event["requestContext"]["connectionId"] = CONNECTION_ID
+    for section, more in (("headers", headers), ("queryStringParameters", query)):
+        if more:
+            many = f"multiValue{section[0].upper()}{section[1:]}"
+            event[section] |= more
+            event[many] |= {key: [value] for key, value in more.items()}
     return json.dumps(event)
 
 

@@ -78,9 +78,9 @@ def show_sweep_memory(console: Console, memory: Mapping[int, int]) -> None:
     )
 
 
-def show_sending(console: Console, verdicts: Sequence[Verdict]) -> None:
-    """Print the figures of sending beside their bars."""
-    table = Table(title="Sending", title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
+def show_verdicts(console: Console, title: str, verdicts: Sequence[Verdict]) -> None:
+    """Print figures beside their bars."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
     for heading in ("figure", "measured", "bar", "met?"):
         table.add_column(heading, no_wrap=heading != "measured")
     for figure, measured, bar, is_met in verdicts:
@@ -130,9 +130,9 @@ def write_json(
     _write(path, document | more)
 
 
-def write_sending_json(path: Path, verdicts: Iterable[Verdict], *, seed: int) -> None:
-    """Write the figures of sending and the environment as JSON."""
-    _write(path, _circumstances("bench") | {"seed": seed, "figures": [it._asdict() for it in verdicts]})
+def write_verdicts(path: Path, verdicts: Iterable[Verdict], **more: object) -> None:
+    """Write figures beside their bars, and the environment, as JSON."""
+    _write(path, _circumstances("bench") | more | {"figures": [it._asdict() for it in verdicts]})
 
 
 def _circumstances(target: str) -> dict[str, Any]:

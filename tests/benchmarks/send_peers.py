@@ -30,6 +30,7 @@ from app.adapters.threads import ThreadWorkers
 from app.domain.sweep import Outcome, SweepConnections
 from app.settings import SweepSettings
 from tests.dynamodb_local import REGION
+from tests.fakes import RecordingPublisher
 from tests.sending.once import a_message, cpu_time
 from tests.sending.pages import a_recipient
 
@@ -166,6 +167,7 @@ def _sweep(endpoint: str, ids: Sequence[str]) -> Callable[[], int]:
         ThreadWorkers(_SWEEP.concurrency),
         _SWEEP.grace,
         _SWEEP.rate,
+        RecordingPublisher(),
     )
 
     def run() -> int:

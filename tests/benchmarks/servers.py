@@ -1,8 +1,9 @@
 """The servers that the subjects call: on loopback, started for the run and ended with it."""
 
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,9 +20,15 @@ _HERE = Path(__file__).parent
 
 
 @contextmanager
-def stub(name: str, certificate: Path | None = None, bundles: Bundles | None = None) -> Iterator[Backend]:
-    """Run the fast stub; over TLS with a *certificate* that is issued by an authority in *bundles*."""
-    with _serving("-P", str(_HERE / "stub.py"), *([str(certificate)] if certificate else [])) as port:
+def stub(
+    name: str, certificate: Path | None = None, bundles: Bundles | None = None, *, item: str = "{}"
+) -> Iterator[Backend]:
+    """Run the fast stub; over TLS with a *certificate* that is issued by an authority in *bundles*.
+
+    *item* is what it has, as DynamoDB's JSON.
+    """
+    arguments = [str(certificate)] if certificate else []
+    with _serving("-P", str(_HERE / "stub.py"), *arguments, environ={"STUB_ITEM": item}) as port:
         scheme = "https" if certificate else "http"
         yield Backend(name, f"{scheme}://127.0.0.1:{port}", "connections", bundles)
 
@@ -34,11 +41,12 @@ def management_api() -> Iterator[str]:
 
 
 @contextmanager
-def _serving(*arguments: str) -> Iterator[int]:
+def _serving(*arguments: str, environ: Mapping[str, str] | None = None) -> Iterator[int]:
     """Run a Python process, and yield the port on which it serves."""
     with subprocess.Popen(
         [sys.executable, *arguments],
         cwd=CHECKOUT,
+        env={**os.environ, **(environ or {})},
         stdin=subprocess.PIPE,  # closes when this process ends, and ends the stub
         stdout=subprocess.PIPE,
         text=True,

@@ -1,4 +1,4 @@
-"""A stub of DynamoDB with two fixed answers, so that only the client's own time is measured.
+"""A stub of DynamoDB with fixed answers, so that only the client's own time is measured.
 
 It runs as a process of its own, prints its port, and ends when its standard
 input closes.
@@ -6,6 +6,7 @@ input closes.
 
 import asyncio
 import json
+import os
 import ssl
 import sys
 import time
@@ -35,6 +36,8 @@ ITEM: dict[str, object] = {
 """A connection's item; the answer to a DeleteItem with ALL_OLD has it, with the key's id."""
 
 _NOTHING = b"{}"
+_READ = b'{"Item":%s}' % os.environ.get("STUB_ITEM", "{}").encode()
+"""The answer to a GetItem."""
 _REQUEST_ID = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789ABCDEFGHIJVV4KQNSO5AEMVJF66Q9ASUAAJG"
 
 
@@ -68,6 +71,8 @@ class DynamoDB(KeepAlive):
     @staticmethod
     def body_for(request: Mapping[str, Any]) -> bytes:
         """Return the body of the answer."""
+        if "ConsistentRead" in request:
+            return _READ
         if request.get("ReturnValues") != "ALL_OLD":
             return _NOTHING
         return json.dumps({"Attributes": ITEM | request["Key"]}, separators=(",", ":")).encode()

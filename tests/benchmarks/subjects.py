@@ -45,12 +45,17 @@ class Bundles:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A function: the folder in place of Lambda's task root, its module, its own variables."""
+    """A function: the folder in place of Lambda's task root, its module, its own variables.
+
+    Its $connect events have *headers* and *query* besides.
+    """
 
     name: str
     folder: Path
     module: str
     environ: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict)
 
     def environ_for(self, backend: Backend) -> dict[str, str]:
         """Return the whole environment of the function's process."""
@@ -72,7 +77,7 @@ class Subject:
             "CONNECTIONS_TABLE": backend.table,
         }
         if backend.bundles:
-            own = self.name in (OURS, LIMIT)
+            own = self.name not in (SEED, OURS_BOTO3, FLOOR)
             environ["AWS_CA_BUNDLE"] = str(backend.bundles.amazon if own else backend.bundles.public)
         if self.name == LIMIT:
             environ |= _signed_requests(backend)

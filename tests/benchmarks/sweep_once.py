@@ -12,6 +12,7 @@ from app.adapters.threads import ThreadWorkers
 from app.domain.sweep import Outcome, Report, SweepConnections
 from app.settings import SweepSettings
 from tests.benchmarks.driver import peak_memory
+from tests.fakes import RecordingPublisher
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -40,6 +41,7 @@ def a_sweep(client: "DynamoDBClient", table: str, gateway: str) -> SweepConnecti
         ThreadWorkers(_SETTINGS.concurrency),
         _SETTINGS.grace,
         _SETTINGS.rate,
+        RecordingPublisher(),
     )
 
 

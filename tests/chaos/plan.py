@@ -12,6 +12,7 @@ EVENTS = ("connect_browser", "connect_agent_api_key_authorizer", "connect_behind
 
 # Shares of all lifecycles, of all deliveries, and so on.
 _ID_IS_SHARED = 0.1
+_TOKEN_IS_FORGED = 0.05
 _STAYS_OPEN = 0.3
 _CLOSES_EARLY = 0.12
 _CONNECT_IS_DOUBLED = 0.06
@@ -52,13 +53,15 @@ class Lifecycle:
     """One connection: the answer to the first of *connects* counts; without *close* it stays open.
 
     ``late_connect`` is one more copy, delivered after all others and every
-    ``$disconnect`` have been answered.
+    ``$disconnect`` have been answered. The token of a *forged* one is of somebody
+    else's key, so that it must be refused.
     """
 
     event: str
     connects: tuple[Delivery, ...]
     late_connect: Delivery | None
     close: Close | None
+    forged: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +128,8 @@ def _lifecycle(random: Random, *, may_stay_open: bool, shared: bool) -> Lifecycl
     if random.random() < _CONNECT_IS_DOUBLED:
         connects.append(_delivery(random, random.choice((0.0, random.uniform(0, 0.5)))))
     late = _delivery(random, random.uniform(0, 0.2)) if random.random() < _CONNECT_IS_REPEATED_LATE else None
-    return Lifecycle(random.choice(EVENTS), tuple(connects), late, close)
+    forged = random.random() < _TOKEN_IS_FORGED
+    return Lifecycle(random.choice(EVENTS), tuple(connects), late, close, forged)
 
 
 def _stays_open(*, shared: bool) -> float:

@@ -16,6 +16,7 @@ from tests.chaos.plan import a_plan
 from tests.chaos.proxy import FaultyProxy, faulty_proxy
 from tests.chaos.scene import Scene
 from tests.chaos.sweeping import SEGMENTS, Sweeper, a_sweeper
+from tests.chaos.tokens import Tokens
 from tests.chaos.truth import Truth
 from tests.chaos.workers import running_workers
 from tests.dynamodb_local import REGION, a_client, create_table
@@ -57,9 +58,10 @@ async def run(options: Options, database: Database) -> Outcome:
         sweeper = stack.enter_context(
             a_sweeper(proxy.endpoint, table.name, gateway.endpoint, flaw=options.flaw)
         )
-        environ = _environ(proxy.endpoint, table.name, options.flaw)
+        tokens = Tokens(client)
+        environ = _environ(proxy.endpoint, table.name, options.flaw) | tokens.environ
         async with running_workers(options.workers, environ) as workers, _sweeping(sweeper, outcome):
-            scene = Scene(database, table, truth, workers, outcome)
+            scene = Scene(database, table, truth, workers, tokens, outcome)
             await scene.run(plan, options.workers)
         proxy.faulty = gateway.faulty = False
         await proxy.quiet()

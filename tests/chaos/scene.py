@@ -9,6 +9,7 @@ from tests.builders import Event, an_event
 from tests.chaos.database import Database, Table
 from tests.chaos.figures import Outcome
 from tests.chaos.plan import Close, Delivery, Lifecycle, Plan, Stop, Succession
+from tests.chaos.tokens import Tokens
 from tests.chaos.truth import ActualConnection, Status, Truth
 from tests.chaos.workers import Workers
 
@@ -18,6 +19,7 @@ _SUCCESSIONS_A_WORKER = 12  # under way at once
 _PAUSE = 0.1  # seconds between two successions while the database is down; without it, most would begin then
 _EXPECTED: dict[str, tuple[Status, ...]] = {
     "$connect": (HTTPStatus.OK, HTTPStatus.GONE, HTTPStatus.SERVICE_UNAVAILABLE, None),
+    "$connect, forged": (HTTPStatus.UNAUTHORIZED, HTTPStatus.SERVICE_UNAVAILABLE, None),
     "$disconnect": (HTTPStatus.OK, HTTPStatus.SERVICE_UNAVAILABLE, None),
 }
 
@@ -28,9 +30,16 @@ class Scene:
     """Carries out a plan, and adds its counts and the differences that it finds to the outcome."""
 
     def __init__(
-        self, database: Database, table: Table, truth: Truth, workers: Workers, outcome: Outcome
+        self,
+        database: Database,
+        table: Table,
+        truth: Truth,
+        workers: Workers,
+        tokens: Tokens,
+        outcome: Outcome,
     ) -> None:
         self._database = database
+        self._tokens = tokens
         self._table = table
         self._truth = truth
         self._workers = workers
@@ -89,7 +98,7 @@ class Scene:
     async def _run_lifecycle(self, connection_id: str, lifecycle: Lifecycle, deliveries: TaskGroup) -> None:
         """Return when the connection stays open, is closed or is refused; *deliveries* continue."""
         connection = self._truth.begin(connection_id)
-        event = _connect(lifecycle.event, connection)
+        event = self._connect(lifecycle, connection)
         first, *others = lifecycle.connects
         handshake = deliveries.create_task(self._handshake(connection, event, first))
         disconnects: list[_Delivering] = []
@@ -129,6 +138,8 @@ class Scene:
     async def _handshake(self, connection: ActualConnection, event: Event, delivery: Delivery) -> Status:
         status = await self._deliver("$connect", "", event, delivery)
         self._truth.record_answer(connection, status)
+        if self._tokens.is_forged(event):
+            await self._check_refused(connection)
         if status == HTTPStatus.GONE and not connection.closed:
             self._differs("refused as closed", connection)
         if self._truth.is_open(connection):
@@ -164,7 +175,8 @@ class Scene:
         self._count("deliveries", f"{route}, {kind}" if kind else route)
         status = await self._workers.call(event, delivery.killed_after)
         self._count("answers", f"{route} {status or 'none, its worker was killed'}")
-        if status not in _EXPECTED[route]:
+        expected = f"{route}, forged" if self._tokens.is_forged(event) else route
+        if status not in _EXPECTED[expected]:
             self._outcome.differences.append(f"{route} was answered {status}: {event['requestContext']}")
         return status
 
@@ -174,6 +186,17 @@ class Scene:
         self._count("checks", "of an open connection's item")
         if self._truth.is_open(connection) and found != connection.connected_at:
             self._differs("missing after its handshake was answered", connection)
+
+    async def _check_refused(self, connection: ActualConnection) -> None:
+        async with self._checking:
+            found = await asyncio.to_thread(self._table.connected_at, connection.connection_id)
+        self._count("checks", "that a refused connection has no item")
+        if found == connection.connected_at:
+            self._differs("an item of a forged token", connection)
+
+    def _connect(self, lifecycle: Lifecycle, connection: ActualConnection) -> Event:
+        event = _of(connection, an_event(lifecycle.event), connection.connected_at + 5)
+        return self._tokens.shown_in(event, forged=lifecycle.forged)
 
     async def _stop_database(self, stop: Stop) -> None:
         async with self._stopping:
@@ -187,10 +210,6 @@ class Scene:
 
     def _differs(self, what: str, connection: ActualConnection) -> None:
         self._outcome.differences.append(f"{what}: {connection}")
-
-
-def _connect(name: str, connection: ActualConnection) -> Event:
-    return _of(connection, an_event(name), connection.connected_at + 5)
 
 
 def _disconnect(connection: ActualConnection) -> Event:

@@ -15,6 +15,7 @@ from app.domain.sweep import Report, SweepConnections
 from tests.chaos.flaws import gateway_with_flaw
 from tests.chaos.truth import MAX_HANDSHAKE
 from tests.dynamodb_local import REGION
+from tests.fakes import RecordingPublisher
 
 SEGMENTS = 4
 GRACE = timedelta(seconds=MAX_HANDSHAKE + 1)
@@ -40,7 +41,7 @@ class Sweeper:
         """Sweep it as if it were so much *later*."""
         clock = _LaterClock(later)
         sweep = SweepConnections(
-            self._table, self._gateway, clock, ThreadWorkers(_WORKERS), GRACE, rate=_NO_LIMIT
+            self._table, self._gateway, clock, ThreadWorkers(_WORKERS), GRACE, _NO_LIMIT, RecordingPublisher()
         )
         return sweep(segment=segment, of=SEGMENTS, until=clock.now() + _LONGEST)
 

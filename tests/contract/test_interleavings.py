@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 
 from app.adapters.ip import PeerFirstIpResolver
 from app.domain.errors import AlreadyClosed
-from app.domain.handshakes import TOMBSTONE_TTL, CloseConnection, OpenConnection
+from app.domain.handshakes import TOMBSTONE_TTL, CloseConnection, OpenAdmission, OpenConnection
 from app.domain.lifecycle import MAX_CONNECTION_DURATION, ConnectionRef, ProbeResult
 from app.domain.model import Connection, ConnectionId, Removed, Tombstone
 from tests.builders import NOON, a_disconnect, a_handshake
@@ -87,7 +87,9 @@ class Interleavings(RuleBasedStateMachine):
         self.clock = FixedClock(NOON)
         self.gateway = SimulatedGateway(self.clock)
         self.operations = Operations(self.table, self.gateway, self.clock)
-        self.open = OpenConnection(self.clock, PeerFirstIpResolver(), self.table, timedelta(hours=24))
+        self.open = OpenConnection(
+            self.clock, PeerFirstIpResolver(), OpenAdmission(), self.table, lifetime=timedelta(hours=24)
+        )
 
     @rule(target=clients, id=st.sampled_from(IDS), authorizer=st.sampled_from([timedelta(), AUTHORIZER]))
     def a_client_connects(

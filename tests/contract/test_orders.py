@@ -10,7 +10,7 @@ import pytest
 from app.adapters.ip import PeerFirstIpResolver
 from app.adapters.memory import MemoryConnectionTable
 from app.domain.errors import AlreadyClosed
-from app.domain.handshakes import CloseConnection, OpenConnection
+from app.domain.handshakes import CloseConnection, OpenAdmission, OpenConnection
 from app.domain.lifecycle import ProbeResult
 from app.domain.model import Connection, ConnectionId, Removed, Tombstone
 from tests.builders import NOON, a_disconnect, a_handshake
@@ -38,7 +38,9 @@ class OneConnection:
         self.connected_at = connected_at
         self.is_live = False
         self._has_left = False
-        self._open = OpenConnection(clock, PeerFirstIpResolver(), table, timedelta(hours=24))
+        self._open = OpenConnection(
+            clock, PeerFirstIpResolver(), OpenAdmission(), table, lifetime=timedelta(hours=24)
+        )
         self._table = table
         self._clock = clock
 

@@ -56,6 +56,7 @@ connections = st.lists(
         region=st.sampled_from(REGIONS),
         client_id=st.sampled_from(CLIENTS),
         expires_at=st.sampled_from([NOON + timedelta(hours=24)] * 9 + [NOON - timedelta(hours=1)]),
+        admitted_until=st.sampled_from([None, NOON + timedelta(hours=1), NOON]),
     ),
     max_size=12,
 ).map(lambda found: [it._replace(id=ConnectionId(f"c-{number}")) for number, it in enumerate(found)])
@@ -75,8 +76,10 @@ audiences = st.one_of(
 
 def concerns(connection: Connection, audience: dict[str, Any], *, unscoped: bool) -> bool:
     """The rules as the README has them, for one connection."""
+    if connection.expires_at <= NOON or connection.admitted_until == NOON:
+        return False
     if "connection_id" in audience:
-        return connection.expires_at > NOON and connection.id == audience["connection_id"]
+        return bool(connection.id == audience["connection_id"])
     is_client = audience.get("client_id") in (None, connection.client_id)
     if "account" not in audience:
         is_watching = True
@@ -86,7 +89,7 @@ def concerns(connection: Connection, audience: dict[str, Any], *, unscoped: bool
         is_watching = connection.account == audience["account"] and (
             audience["region"] is None or connection.region in (audience["region"], "")
         )
-    return connection.expires_at > NOON and is_client and is_watching
+    return is_client and is_watching
 
 
 class Subject(NamedTuple):

@@ -5,6 +5,7 @@ Commands run in this process; only for signals and pipes one of its own is start
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,12 +20,16 @@ from typer.testing import CliRunner, Result
 
 from app.adapters.clock import SystemClock
 from app.adapters.dynamodb.sdk import SdkTransport
+from app.adapters.dynamodb.tickets import DynamoDBTickets
 from app.cli import cli
 from app.cli.session import Session
-from app.containers.operations import Operations
+from app.containers.command_line import CommandLine as Container
+from app.domain.admission import Grant, Reason
+from app.domain.errors import Denied
 from app.domain.model import ConnectionId, Tombstone
 from tests.builders import a_connection
-from tests.dynamodb_local import REGION
+from tests.dynamodb_local import REGION, create_table
+from tests.fakes import RecordingPublisher
 from tests.integration.management_api import ManagementApi, management_api, refusing
 from tests.stores import on_dynamodb
 
@@ -52,7 +57,7 @@ class CommandLine:
             self.table.add(a_connection(**times | changes | {"id": ConnectionId(name)}))
 
     def run(self, *arguments: str, **environ: str) -> Result:
-        session = Session(build=lambda settings: Operations(settings=settings))
+        session = Session(build=lambda settings: Container(settings=settings, publisher=RecordingPublisher()))
         return CliRunner().invoke(cli, arguments, obj=session, env=self._environ | environ)
 
     def start(self, *arguments: str, stdout: int) -> "subprocess.Popen[str]":
@@ -178,6 +183,46 @@ def test_a_sweep_deletes_the_connections_that_are_gone(
     assert dry.stdout == real.stdout
     assert before == ["alive", "gone"]
     assert command_line.listed() == ["alive"]
+
+
+def test_a_ticket_of_the_command_line_admits_its_client_once(
+    command_line: CommandLine, dynamodb: "DynamoDBClient"
+) -> None:
+    name = create_table(dynamodb, "TicketsTable")
+    options = ("--client", "wall-1", "--account", ONE, "--region", KOREA)
+    tickets = DynamoDBTickets(SdkTransport(dynamodb), name)
+
+    secrets = [command_line.run("ticket", *options, TICKETS_TABLE=name).stdout.rstrip() for _ in range(2)]
+    grants = [tickets.redeem(secret, command_line.now) for secret in secrets]
+
+    assert len({*secrets}) == 2
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]{43}", secret) for secret in secrets)  # 256 bits
+    assert grants == [Grant("wall-1", (), (ONE,), (KOREA,), until=None)] * 2
+    with pytest.raises(Denied, match=Reason.TICKET):
+        tickets.redeem(secrets[0], command_line.now)
+
+
+def test_a_ticket_of_the_command_line_ends_by_the_real_clock(
+    command_line: CommandLine, dynamodb: "DynamoDBClient"
+) -> None:
+    name = create_table(dynamodb, "TicketsTable")
+    options = ("--client", "wall-1", "--account", "", "--region", "", "--seconds", "5")
+
+    secret = command_line.run("ticket", *options, TICKETS_TABLE=name).stdout.rstrip()
+
+    with pytest.raises(Denied, match=Reason.TICKET):
+        DynamoDBTickets(SdkTransport(dynamodb), name).redeem(
+            secret, SystemClock().now() + timedelta(seconds=5)
+        )
+
+
+def test_a_missing_table_of_tickets_is_reported(command_line: CommandLine) -> None:
+    options = ("--client", "wall-1", "--account", ONE, "--region", KOREA)
+
+    result = command_line.run("ticket", *options, TICKETS_TABLE="Nothing")
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("There is no table Nothing there: look at TICKETS_TABLE, ")
 
 
 def test_a_connection_past_the_longest_duration_can_be_closed(command_line: CommandLine) -> None:

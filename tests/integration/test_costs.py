@@ -15,7 +15,7 @@ from app.adapters.dynamodb.store import DynamoDBConnectionStore
 from app.adapters.dynamodb.table import RECIPIENT, RECIPIENT_PAGE, DynamoDBConnectionTable
 from app.adapters.ip import PeerFirstIpResolver
 from app.domain.delivery import Progress
-from app.domain.handshakes import CloseConnection, OpenConnection
+from app.domain.handshakes import CloseConnection, OpenAdmission, OpenConnection
 from app.domain.model import AccountId, ConnectionId, Tombstone
 from app.domain.selection import Selection
 from tests.builders import NOON, a_connection, a_disconnect, a_handshake, a_message
@@ -61,7 +61,9 @@ class Paths:
             SdkTransport(client), table_name, index_unscoped=index_unscoped
         )
         clock = FixedClock()
-        self._open = OpenConnection(clock, PeerFirstIpResolver(), store, timedelta(hours=24))
+        self._open = OpenConnection(
+            clock, PeerFirstIpResolver(), OpenAdmission(), store, lifetime=timedelta(hours=24)
+        )
         self._close = CloseConnection(clock, store)
         self._meter = Meter(client)
 

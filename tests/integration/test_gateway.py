@@ -31,7 +31,7 @@ from app.domain.lifecycle import ProbeResult
 from app.domain.model import Connection, ConnectionId
 from app.domain.sweep import Outcome, SweepConnections
 from tests.builders import NOON, a_connection
-from tests.fakes import FixedClock
+from tests.fakes import FixedClock, RecordingPublisher
 from tests.integration.management_api import (
     STAGE,
     ManagementApi,
@@ -302,7 +302,7 @@ def test_a_sweep_keeps_every_connection_that_is_open(
 
     api.says["replaced"] = gone_and_replaced
     clock = FixedClock(NOON + timedelta(minutes=10))
-    sweep = SweepConnections(table, gateway, clock, ThreadWorkers(4), GRACE, rate=10**9)
+    sweep = SweepConnections(table, gateway, clock, ThreadWorkers(4), GRACE, 10**9, RecordingPublisher())
 
     report = sweep(segment=0, of=1, until=NOON + timedelta(hours=1))
 

@@ -1,5 +1,6 @@
-"""The launcher's patch of MiniStack, applied to a fake of MiniStack's module."""
+"""The launcher's patches of MiniStack, applied to a fake of MiniStack's module."""
 
+import asyncio
 import sys
 from collections.abc import Callable
 from itertools import count
@@ -8,11 +9,13 @@ from typing import Any
 
 import pytest
 
-from infra.emulator import MAX_CONNECTIONS, keep_connected_at
+from infra.emulator import MAX_CONNECTIONS, answer_as_connect_does, keep_connected_at
 
 NAME = "ministack.services.apigateway"
 
 type RequestContext = Callable[..., dict[str, Any]]
+type Message = dict[str, Any]
+type Answer = dict[str, Any] | None
 
 
 @pytest.fixture
@@ -71,3 +74,129 @@ def test_the_oldest_connections_are_dropped_above_the_maximum(request_context: R
 def test_patching_a_ministack_without_the_function_fails(gateway: ModuleType) -> None:
     with pytest.raises(AttributeError, match="_ws_request_context"):
         keep_connected_at()
+
+
+MINISTACK = """
+import asyncio
+
+async def _invoke_ws_lambda(api_id, answer):
+    await asyncio.sleep(0)  # other handshakes come between
+    return answer
+
+async def handle_websocket(scope, receive, send, api_id, path_override=None):
+    connect, *messages = scope["answers"]
+    answer = await _invoke_ws_lambda(api_id, connect)
+    if not 200 <= int((answer or {}).get("statusCode", 200)) < 300:
+        await send({"type": "websocket.close", "code": 1008})
+        return
+    await send({"type": "websocket.accept"})
+    for message in messages:
+        reply = await _invoke_ws_lambda(api_id, message)
+        await send({"type": "websocket.send", "text": reply["body"]})
+    await send({"type": "websocket.close", "code": 1000})
+"""
+"""MiniStack's functions of a WebSocket, as far as they answer a handshake."""
+
+
+class Handshakes:
+    """Handshakes with the patched MiniStack."""
+
+    def __init__(self, gateway: ModuleType) -> None:
+        self._gateway = gateway
+
+    async def answered(self, *answers: Answer) -> list[Message]:
+        """What the server is told to send, if its functions give these *answers*, that of $connect first."""
+        sent: list[Message] = []
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        handle = vars(self._gateway)["handle_websocket"]
+        await handle({"answers": answers}, None, send, "an-api", path_override="/prod")
+        return sent
+
+
+@pytest.fixture
+def handshakes(gateway: ModuleType) -> Handshakes:
+    exec(MINISTACK, vars(gateway))  # noqa: S102 - so that they call each other by the module's names
+    answer_as_connect_does()
+    return Handshakes(gateway)
+
+
+def selecting(protocol: str, header: str = "Sec-WebSocket-Protocol") -> dict[str, Any]:
+    return {"statusCode": 200, "body": "connected", "headers": {header: protocol}}
+
+
+@pytest.mark.parametrize("header", ["Sec-WebSocket-Protocol", "sec-websocket-protocol"])
+def test_the_subprotocol_of_connects_answer_is_selected(handshakes: Handshakes, header: str) -> None:
+    accepted, closed = asyncio.run(handshakes.answered(selecting("switchboard", header)))
+
+    assert accepted == {"type": "websocket.accept", "subprotocol": "switchboard"}
+    assert closed == {"type": "websocket.close", "code": 1000}
+
+
+@pytest.mark.parametrize(
+    "answer", [None, {}, {"statusCode": 200}, {"statusCode": 200, "headers": None}, {"headers": {"X": "1"}}]
+)
+def test_without_a_subprotocol_in_the_answer_none_is_selected(handshakes: Handshakes, answer: Answer) -> None:
+    accepted, _ = asyncio.run(handshakes.answered(answer))
+
+    assert accepted == {"type": "websocket.accept"}
+
+
+@pytest.mark.parametrize("status", [401, 403, 410, 503, "400"])
+def test_a_refusal_has_the_status_of_connects_answer(handshakes: Handshakes, status: int | str) -> None:
+    start, body = asyncio.run(handshakes.answered({"statusCode": status, "body": "No."}))
+
+    assert (start["type"], start["status"]) == ("websocket.http.response.start", int(status))
+    assert body == {"type": "websocket.http.response.body", "body": b""}
+
+
+def test_only_the_answer_of_connect_counts(handshakes: Handshakes) -> None:
+    of_a_message = {"statusCode": 401, "body": "got it", "headers": {"Sec-WebSocket-Protocol": "other"}}
+
+    accepted, *rest = asyncio.run(handshakes.answered({"statusCode": 200}, of_a_message))
+
+    assert accepted == {"type": "websocket.accept"}
+    assert rest == [
+        {"type": "websocket.send", "text": "got it"},
+        {"type": "websocket.close", "code": 1000},
+    ]
+
+
+def test_handshakes_at_the_same_time_have_each_its_own_answer(handshakes: Handshakes) -> None:
+    async def answered_at_once() -> list[list[Message]]:
+        answers = [selecting("switchboard"), {"statusCode": 401}, {"statusCode": 200}, {"statusCode": 503}]
+        return await asyncio.gather(*map(handshakes.answered, answers))
+
+    first = [sent[0] for sent in asyncio.run(answered_at_once())]
+
+    assert [it.get("subprotocol") for it in first] == ["switchboard", None, None, None]
+    assert [it.get("status") for it in first] == [None, 401, None, 503]
+
+
+@pytest.mark.parametrize("missing", ["_invoke_ws_lambda", "handle_websocket"])
+def test_patching_a_ministack_that_answers_in_another_function_fails(
+    gateway: ModuleType, missing: str
+) -> None:
+    exec(MINISTACK, vars(gateway))  # noqa: S102 - as above
+    del vars(gateway)[missing]
+
+    with pytest.raises(AttributeError, match=missing):
+        answer_as_connect_does()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        pytest.param("async def handle_websocket(scope, receive, send): pass", id="calls another function"),
+        pytest.param(
+            "async def handle_websocket(connection, api_id): _invoke_ws_lambda()", id="has other arguments"
+        ),
+    ],
+)
+def test_patching_a_ministack_that_has_changed_fails(gateway: ModuleType, changed: str) -> None:
+    exec(MINISTACK + changed, vars(gateway))  # noqa: S102 - as above
+
+    with pytest.raises(AttributeError, match="handle_websocket has changed"):
+        answer_as_connect_does()

@@ -116,7 +116,7 @@ def test_an_invalid_handshake_is_refused_and_leaves_no_item(stack: LocalStack) -
     ):
         pass
 
-    assert refusal.value.response.status_code == HTTPStatus.FORBIDDEN  # MiniStack's, whatever the function's
+    assert refusal.value.response.status_code == HTTPStatus.BAD_REQUEST
     assert stack.records("handshake.rejected")[-1]["field"] == "region"
     assert stack.connections() == []
 

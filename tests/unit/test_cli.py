@@ -27,6 +27,7 @@ from app.domain.selection import Selection
 from app.settings import Settings
 from tests.builders import NOON, NOON_MS, a_bare_connection, a_connection
 from tests.desk import Desk, FailingTable
+from tests.fakes import RecordingPublisher
 
 UNKNOWN = datetime(1970, 1, 1, tzinfo=UTC)
 HOSTILE = "[red]\x1b[31m\x07\x9b\u202e\x7f\nx[/red]"
@@ -355,6 +356,7 @@ def test_a_dry_run_of_the_sweep_prints_the_counts_and_deletes_nothing(desk: Desk
         "removed by age": "1",
         "probed": "2",
         "gone": "2",
+        "admission ended": "0",
         "alive": "0",
         "throttled": "0",
         "forbidden": "0",
@@ -615,7 +617,7 @@ def folder(environment: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def run_on_the_sdk(*arguments: str) -> Result:
-    session = Session(build=lambda settings: Operations(settings=settings))
+    session = Session(build=lambda settings: Operations(settings=settings, publisher=RecordingPublisher()))
     return CliRunner().invoke(cli, arguments, obj=session, prog_name="app")
 
 

@@ -6,9 +6,10 @@ import pytest
 
 from app.adapters.ip import PeerFirstIpResolver
 from app.adapters.memory import MemoryConnectionTable
-from app.domain.errors import AlreadyClosed, InvalidHandshake
-from app.domain.handshakes import CloseConnection, OpenConnection
-from app.domain.model import ConnectionId, Removed, Tombstone
+from app.domain.admission import Reason
+from app.domain.errors import AlreadyClosed, Denied, InvalidHandshake
+from app.domain.handshakes import CloseConnection, OpenAdmission, OpenConnection
+from app.domain.model import ConnectionId, Handshake, Removed, Tombstone
 from tests.builders import NOON, a_connection, a_disconnect, a_handshake
 from tests.fakes import FixedClock
 
@@ -28,7 +29,12 @@ def store() -> MemoryConnectionTable:
 @pytest.fixture
 def open_connection(clock: FixedClock, store: MemoryConnectionTable) -> OpenConnection:
     return OpenConnection(
-        clock, PeerFirstIpResolver(), store, timedelta(hours=24), attribute_names=("appVersion",)
+        clock,
+        PeerFirstIpResolver(),
+        OpenAdmission(),
+        store,
+        lifetime=timedelta(hours=24),
+        attribute_names=("appVersion",),
     )
 
 
@@ -68,6 +74,46 @@ def test_a_repeated_open_returns_the_first_connection(
     assert not first.repeated
     assert second.repeated
     assert second.connection == first.connection
+
+
+class Admitting:
+    """Admission with a principal and an end, of those who ask for one account."""
+
+    def admit(self, handshake: Handshake, at: datetime) -> Handshake:
+        if handshake.query.get("account") != "123456789012":
+            raise Denied(Reason.ACCOUNT, "user-42")
+        return handshake._replace(
+            query={**handshake.query, "clientId": "user-42"},
+            principal_id="user-42",
+            admitted_until=at + timedelta(hours=1),
+        )
+
+
+def test_what_is_admitted_is_stored(clock: FixedClock, store: MemoryConnectionTable) -> None:
+    open_connection = OpenConnection(
+        clock, PeerFirstIpResolver(), Admitting(), store, lifetime=timedelta(hours=24)
+    )
+
+    connection = open_connection(
+        a_handshake(query={"clientId": "somebody-else", "account": "123456789012"})
+    ).connection
+
+    assert (connection.client_id, connection.principal_id) == ("user-42", "user-42")
+    assert connection.admitted_until == NOON + timedelta(hours=1)
+
+
+def test_what_is_denied_is_not_stored_and_is_known_by_its_address(
+    clock: FixedClock, store: MemoryConnectionTable
+) -> None:
+    open_connection = OpenConnection(
+        clock, PeerFirstIpResolver(), Admitting(), store, lifetime=timedelta(hours=24)
+    )
+
+    with pytest.raises(Denied) as denied:
+        open_connection(a_handshake(query={"account": "999999999999"}))
+
+    assert (denied.value.reason, denied.value.source_ip) == (Reason.ACCOUNT, "203.0.113.24")
+    assert list(store.scan(0, 1)) == []
 
 
 def test_a_handshake_that_breaks_a_rule_stores_nothing(

@@ -10,10 +10,11 @@ from hypothesis import HealthCheck, given, settings
 
 from app.adapters.ip import PeerFirstIpResolver
 from app.adapters.memory import MemoryConnectionTable
-from app.domain.errors import StorageUnavailable
-from app.domain.handshakes import CloseConnection, OpenConnection
-from app.domain.model import Connection, ConnectionId, Removed, Tombstone
-from app.domain.ports import ConnectionStore
+from app.domain.admission import Reason
+from app.domain.errors import Denied, KeysUnavailable, StorageUnavailable
+from app.domain.handshakes import CloseConnection, OpenAdmission, OpenConnection
+from app.domain.model import Connection, ConnectionId, Handshake, Removed, Tombstone
+from app.domain.ports import Admission, ConnectionStore
 from app.entrypoints.routes import Routes
 from tests.builders import a_connect_event, a_disconnect_event, an_event
 from tests.fakes import FixedClock
@@ -37,10 +38,20 @@ class FailingStore(MemoryConnectionTable):
         raise self._error
 
 
-def routes(store: ConnectionStore) -> Routes:
-    clock = FixedClock()
+class Refusing:
+    """Admission that refuses everybody with the same error."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def admit(self, handshake: Handshake, at: datetime) -> Handshake:
+        raise self._error
+
+
+def routes(store: ConnectionStore, admission: Admission | None = None) -> Routes:
+    clock, admission = FixedClock(), admission or OpenAdmission()
     return Routes(
-        OpenConnection(clock, PeerFirstIpResolver(), store, timedelta(hours=24)),
+        OpenConnection(clock, PeerFirstIpResolver(), admission, store, lifetime=timedelta(hours=24)),
         CloseConnection(clock, store),
     )
 
@@ -269,6 +280,70 @@ def test_connect_answers_503_if_the_store_is_unavailable(
         "reason": "ReadTimeoutError",
         "write": write,
     }
+
+
+NOT_GRANTED = {Reason.ORIGIN, Reason.CLIENT, Reason.ACCOUNT, Reason.REGION}
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_a_denied_handshake_is_answered_by_one_sentence_and_logged_with_its_reason(
+    store: MemoryConnectionTable, caplog: pytest.LogCaptureFixture, reason: Reason
+) -> None:
+    denied = Denied(reason, "user-42" if reason in NOT_GRANTED else None)
+
+    answer = routes(store, Refusing(denied)).connect(a_connect_event(), None)
+
+    assert answer == (
+        {"statusCode": 403, "body": "This is not granted."}
+        if reason in NOT_GRANTED
+        else {"statusCode": 401, "body": "A valid token or ticket is required."}
+    )
+    assert list(store.scan(0, 1)) == []
+    assert facts(caplog) == {
+        "event": "handshake.denied",
+        "route": "$connect",
+        "connectionId": "c-1",
+        "reason": reason.value,
+        "sourceIp": a_connect_event()["requestContext"]["identity"]["sourceIp"],
+    } | ({"principalId": "user-42"} if reason in NOT_GRANTED else {})
+
+
+def test_without_keys_the_client_may_try_again(
+    store: MemoryConnectionTable, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = routes(store, Refusing(KeysUnavailable("TooOld"))).connect(a_connect_event(), None)
+
+    assert answer == {"statusCode": 503, "body": "Tokens can't be checked now; try again."}
+    assert list(store.scan(0, 1)) == []
+    assert facts(caplog) == {
+        "event": "keys.unavailable",
+        "route": "$connect",
+        "connectionId": "c-1",
+        "reason": "TooOld",
+    }
+
+
+@pytest.mark.parametrize(
+    "offered", ["switchboard", "graphql-ws, switchboard", "switchboard,eyJhbGciOiJSUzI1NiJ9"]
+)
+def test_our_subprotocol_is_accepted_and_no_other(store: MemoryConnectionTable, offered: str) -> None:
+    event = a_connect_event()
+    event["headers"] = event["multiValueHeaders"] = None
+    plain = routes(store).connect(event, None)
+    event["multiValueHeaders"] = {"Sec-WebSocket-Protocol": [offered]}
+
+    answer = routes(store).connect(event, None)
+
+    assert plain == {"statusCode": 200, "body": "connected"}
+    assert answer == {**plain, "headers": {"Sec-WebSocket-Protocol": "switchboard"}}
+
+
+@pytest.mark.parametrize("offered", ["graphql-ws", "Switchboard", "switchboard2, x", " , "])
+def test_another_subprotocol_is_not_accepted(store: MemoryConnectionTable, offered: str) -> None:
+    event = a_connect_event()
+    event["multiValueHeaders"] = {"Sec-WebSocket-Protocol": [offered]}
+
+    assert routes(store).connect(event, None) == {"statusCode": 200, "body": "connected"}
 
 
 def test_disconnect_answers_503_if_the_store_is_unavailable(caplog: pytest.LogCaptureFixture) -> None:

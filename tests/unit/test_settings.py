@@ -4,7 +4,9 @@ from datetime import timedelta
 
 import pytest
 
+from app.domain.admission import Origin
 from app.domain.model import Network
+from app.domain.tokens import TokenRules
 from app.settings import (
     LONGEST_STORE_CALL,
     InvalidSetting,
@@ -13,6 +15,7 @@ from app.settings import (
     SweepSettings,
     required,
 )
+from app.settings.tokens import TokenSettings, token_settings
 
 LEAST = {"CONNECTIONS_TABLE": "Connections", "AWS_REGION": "ap-northeast-2"}
 
@@ -35,7 +38,7 @@ def test_every_other_setting_has_a_default() -> None:
         ),
         presence_table="",
         gateway_endpoint=None,
-        replaces_duplicates=False,
+        connections_per_client=None,
         sweep=SweepSettings(
             segments=1,
             every=timedelta(minutes=5),
@@ -48,6 +51,10 @@ def test_every_other_setting_has_a_default() -> None:
         send_rate=5000,
         includes_unscoped=False,
         has_account_index=True,
+        admission="open",
+        allowed_origins=(),
+        keys_table="",
+        tickets_table="",
     )
 
 
@@ -73,6 +80,10 @@ def test_every_variable_is_read() -> None:
         SEND_RATE="10000",
         UNSCOPED="include",
         ACCOUNT_INDEX="false",
+        ADMISSION="token",
+        ALLOWED_ORIGINS="https://app.example.com, https://*.example.com:8443,",
+        KEYS_TABLE="Keys",
+        TICKETS_TABLE="Tickets",
     ) == Settings(
         table="Connections",
         region="ap-northeast-2",
@@ -87,13 +98,17 @@ def test_every_variable_is_read() -> None:
         store_timeouts=StoreTimeouts(timedelta(milliseconds=200), timedelta(milliseconds=300), 2),
         presence_table="Presence",
         gateway_endpoint="http://127.0.0.1:4566/_aws/execute-api/a1b2c3/prod",
-        replaces_duplicates=True,
+        connections_per_client=1,
         sweep=SweepSettings(4, timedelta(minutes=2), timedelta(seconds=45), rate=100, concurrency=8),
         deliveries_table="Deliveries",
         message_queue="switchboard-messages",
         send_rate=10_000,
         includes_unscoped=True,
         has_account_index=False,
+        admission="token",
+        allowed_origins=("https://app.example.com", "https://*.example.com:8443"),
+        keys_table="Keys",
+        tickets_table="Tickets",
     )
 
 
@@ -166,6 +181,16 @@ def test_the_sdks_other_region_variable_is_read_too() -> None:
             "DELIVERIES_TABLE is missing: it names the DynamoDB table of what became of each message.",
         ),
         ("MESSAGE_QUEUE", "message_queue", "MESSAGE_QUEUE is missing: it names the queue of messages."),
+        (
+            "KEYS_TABLE",
+            "keys_table",
+            "KEYS_TABLE is missing: it names the DynamoDB table of the issuer's keys.",
+        ),
+        (
+            "TICKETS_TABLE",
+            "tickets_table",
+            "TICKETS_TABLE is missing: it names the DynamoDB table of tickets.",
+        ),
     ],
 )
 def test_a_missing_variable_is_named_when_it_is_required(name: str, field: str, sentence: str) -> None:
@@ -277,11 +302,198 @@ def test_each_store_of_ours_names_its_storage(store: str, storage: str) -> None:
         ("SEND_RATE", "100001"),
         ("UNSCOPED", "yes"),
         ("ACCOUNT_INDEX", "no"),
+        ("CONNECTIONS_PER_CLIENT", "0"),
+        ("CONNECTIONS_PER_CLIENT", "1001"),
+        ("CONNECTIONS_PER_CLIENT", "one"),
+        ("ADMISSION", "closed"),
+        ("ADMISSION", "Token"),
+        ("KEYS_TABLE", "a/b"),
+        ("TICKETS_TABLE", "a/b"),
+        ("ALLOWED_ORIGINS", "*"),
+        ("ALLOWED_ORIGINS", "null"),
+        ("ALLOWED_ORIGINS", "app.example.com"),
+        ("ALLOWED_ORIGINS", "wss://app.example.com"),
+        ("ALLOWED_ORIGINS", "https://"),
+        ("ALLOWED_ORIGINS", "https://*"),
+        ("ALLOWED_ORIGINS", "https://*."),
+        ("ALLOWED_ORIGINS", "https://app.*.example.com"),
+        ("ALLOWED_ORIGINS", "https://*app.example.com"),
+        ("ALLOWED_ORIGINS", "https://*.*.example.com"),
+        ("ALLOWED_ORIGINS", "https://app.example.com/"),
+        ("ALLOWED_ORIGINS", "https://app.example.com/path"),
+        ("ALLOWED_ORIGINS", "https://user@app.example.com"),
+        ("ALLOWED_ORIGINS", "https://app.example.com:0"),
+        ("ALLOWED_ORIGINS", "https://app.example.com:65536"),
+        ("ALLOWED_ORIGINS", "https://äpp.example.com"),
+        ("ALLOWED_ORIGINS", "https://app.example.com https://other.example.com"),
+        ("ALLOWED_ORIGINS", "https://app.example.com,other"),
     ],
 )
 def test_a_malformed_variable_is_named(name: str, value: str) -> None:
     with pytest.raises(InvalidSetting, match=name):
         settings(**{name: value})
+
+
+# ---- Who may come in
+
+
+TOKENS = {"TOKEN_ISSUER": "https://issuer.example.com/", "TOKEN_AUDIENCE": "switchboard"}
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://app.example.com",
+        "http://localhost:3000",
+        "https://*.example.com",
+        "https://[::1]:8443",
+        "https://App.Example.com",
+    ],
+)
+def test_every_allowed_origin_can_be_compared(origin: str) -> None:
+    [allowed] = settings(ALLOWED_ORIGINS=origin).allowed_origins
+
+    assert Origin.parsed(allowed).host
+
+
+@pytest.mark.parametrize(
+    ("environ", "rule"),
+    [
+        ({}, "open"),
+        ({"TICKETS_TABLE": "Tickets"}, "open"),
+        ({"ALLOWED_ORIGINS": "https://app.example.com"}, "origin"),
+        ({"ADMISSION": "token"}, "token"),
+        ({"ADMISSION": "token", "ALLOWED_ORIGINS": "https://app.example.com"}, "token"),
+        ({"ADMISSION": "token", "TICKETS_TABLE": "Tickets"}, "token_or_ticket"),
+        ({"ADMISSION": "ticket", "TICKETS_TABLE": "Tickets"}, "ticket"),
+        ({"ADMISSION": "ticket", "ALLOWED_ORIGINS": "https://app.example.com"}, "ticket"),
+    ],
+)
+def test_the_settings_say_who_may_come_in(environ: dict[str, str], rule: str) -> None:
+    assert settings(**environ).admission_rule == rule
+
+
+@pytest.mark.parametrize(
+    ("store", "admission", "transport"),
+    [
+        ("dynamodb", "open", "direct"),
+        ("dynamodb-boto3", "open", "boto3"),
+        ("memory", "open", "none"),
+        ("acme.store:factory", "open", "none"),
+        ("dynamodb", "token", "direct"),
+        ("dynamodb-boto3", "token", "boto3"),
+        ("memory", "ticket", "direct"),
+        ("acme.store:factory", "token", "direct"),
+    ],
+)
+def test_keys_and_tickets_are_in_dynamodb_whatever_the_store(
+    store: str, admission: str, transport: str
+) -> None:
+    assert settings(STORE=store, ADMISSION=admission).transport == transport
+
+
+@pytest.mark.parametrize(
+    ("environ", "most"),
+    [
+        ({}, None),
+        ({"DUPLICATES": "keep"}, None),
+        ({"CONNECTIONS_PER_CLIENT": "5"}, 5),
+        ({"CONNECTIONS_PER_CLIENT": "1000", "DUPLICATES": "keep"}, 1000),
+        ({"DUPLICATES": "replace"}, 1),
+        ({"DUPLICATES": "replace", "CONNECTIONS_PER_CLIENT": "1"}, 1),
+    ],
+)
+def test_a_client_has_so_many_connections(environ: dict[str, str], most: int | None) -> None:
+    assert settings(**environ).connections_per_client == most
+
+
+def test_two_settings_for_a_clients_connections_must_agree() -> None:
+    with pytest.raises(InvalidSetting, match=r"^DUPLICATES=replace is CONNECTIONS_PER_CLIENT=1: "):
+        settings(DUPLICATES="replace", CONNECTIONS_PER_CLIENT="2")
+
+
+def test_every_other_setting_of_tokens_has_a_default() -> None:
+    assert token_settings(TOKENS) == TokenSettings(
+        rules=TokenRules(
+            issuer="https://issuer.example.com/",
+            audiences=("switchboard",),
+            type="access",
+            max_lifetime=timedelta(hours=24),
+            clients_claim="",
+            accounts_claim="",
+            regions_claim="",
+            unscoped_sees_all=False,
+        ),
+        algorithm="RS256",
+        jwks_url="",
+    )
+
+
+def test_every_variable_of_tokens_is_read() -> None:
+    environ = {
+        "TOKEN_ISSUER": "https://127.0.0.1:8443/realms/acme",
+        "TOKEN_AUDIENCE": "switchboard, other,,",
+        "TOKEN_TYPE": "id",
+        "TOKEN_ALGORITHM": "ES256",
+        "TOKEN_MAX_HOURS": "168",
+        "CLIENTS_CLAIM": "clients",
+        "ACCOUNTS_CLAIM": "https://example.com/accounts",
+        "REGIONS_CLAIM": "regions",
+        "JWKS_URL": "https://127.0.0.1:8443/keys?format=jwk",
+    }
+
+    assert token_settings(environ, unscoped_sees_all=True) == TokenSettings(
+        rules=TokenRules(
+            issuer="https://127.0.0.1:8443/realms/acme",
+            audiences=("switchboard", "other"),
+            type="id",
+            max_lifetime=timedelta(days=7),
+            clients_claim="clients",
+            accounts_claim="https://example.com/accounts",
+            regions_claim="regions",
+            unscoped_sees_all=True,
+        ),
+        algorithm="ES256",
+        jwks_url="https://127.0.0.1:8443/keys?format=jwk",
+    )
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [
+        {"TOKEN_ISSUER": ""},
+        {"TOKEN_AUDIENCE": ""},
+        {"TOKEN_AUDIENCE": " , "},
+        {"TOKEN_ISSUER": "", "TOKEN_AUDIENCE": ""},
+    ],
+)
+def test_tokens_need_an_issuer_and_an_audience(missing: dict[str, str]) -> None:
+    with pytest.raises(InvalidSetting, match=r"^Tokens need TOKEN_ISSUER and TOKEN_AUDIENCE\.$"):
+        token_settings(TOKENS | missing)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TOKEN_ISSUER", "http://issuer.example.com"),
+        ("TOKEN_ISSUER", "issuer.example.com"),
+        ("TOKEN_ISSUER", "https://"),
+        ("TOKEN_ISSUER", "https://user@issuer.example.com"),
+        ("TOKEN_ISSUER", "https://issuer.example.com/a realm"),
+        ("TOKEN_ISSUER", "https://issuer.example.com\n"),
+        ("TOKEN_ISSUER", "https://issuer.example.com/é"),
+        ("JWKS_URL", "http://issuer.example.com/keys"),
+        ("JWKS_URL", "file:///keys"),
+        ("TOKEN_TYPE", "refresh"),
+        ("TOKEN_ALGORITHM", "HS256"),
+        ("TOKEN_ALGORITHM", "none"),
+        ("TOKEN_MAX_HOURS", "0"),
+        ("TOKEN_MAX_HOURS", "169"),
+    ],
+)
+def test_a_malformed_variable_of_tokens_is_named(name: str, value: str) -> None:
+    with pytest.raises(InvalidSetting, match=f"^{name} must be "):
+        token_settings(TOKENS | {name: value})
 
 
 def test_by_default_the_longest_store_call_is_within_the_limit() -> None:

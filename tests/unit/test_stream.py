@@ -17,7 +17,8 @@ from app.domain.model import Connection, ConnectionId
 from app.domain.operations import EvictConnection
 from app.domain.presence import Client, Presence
 from app.domain.tracking import TrackPresence
-from app.entrypoints.stream import RECORD_RESERVE, LogPublisher, StreamHandler
+from app.entrypoints.publisher import LogPublisher
+from app.entrypoints.stream import RECORD_RESERVE, StreamHandler
 from app.settings import LONGEST_STORE_CALL
 from tests.builders import Event, Invocation, an_event
 from tests.fakes import FakeGateway, FixedClock
@@ -72,7 +73,7 @@ def a_handler(
         EvictConnection(table, gateway or FakeGateway(), clock, timedelta(seconds=30)),
         clock,
         ThreadWorkers(1),
-        replaces_duplicates=True,
+        connections_per_client=1,
     )
     return StreamHandler(track_presence, entry_from, clock)
 

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from app.adapters.memory import MemoryConnectionTable
 from app.adapters.threads import ThreadWorkers
 from app.domain.errors import StorageUnavailable
+from app.domain.events import Ended
 from app.domain.lifecycle import ProbeResult
 from app.domain.model import Connection, ConnectionId, Entry, Tombstone
 from app.domain.sweep import Outcome, Report, SweepConnections, segment_at
 from tests.builders import NOON, a_connection
-from tests.fakes import DonePending, FakeGateway, FixedClock, TickingClock
+from tests.fakes import DonePending, FakeGateway, FixedClock, RecordingPublisher, TickingClock
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 GRACE = timedelta(seconds=30)
@@ -66,18 +67,18 @@ class SlowDeletes:
 
     def start(self, task: Callable[[], Any]) -> "DonePending[Any]":
         pending = DonePending(task)
-        if not isinstance(pending.result(), bool):
+        if not isinstance(pending.result(), Outcome):
             return pending
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
         return SlowDelete(self)
 
 
-class SlowDelete(DonePending[bool]):
+class SlowDelete(DonePending[Outcome]):
     """A delete that has been made and is not confirmed yet."""
 
     def __init__(self, pool: SlowDeletes) -> None:
-        super().__init__(lambda: True)
+        super().__init__(lambda: Outcome.REMOVED_BY_AGE)
         self._pool = pool
         self._asked = 0
 
@@ -85,7 +86,7 @@ class SlowDelete(DonePending[bool]):
         self._asked += self._pool.under_way == 64
         return self._asked > 1
 
-    def result(self) -> bool:
+    def result(self) -> Outcome:
         self._pool.under_way -= 1
         return super().result()
 
@@ -113,6 +114,7 @@ def a_sweep(table: MemoryConnectionTable, gateway: FakeGateway, **changes: Any) 
         "workers": ThreadWorkers(4),
         "grace": GRACE,
         "rate": 10**9,
+        "publisher": RecordingPublisher(),
     }
     return SweepConnections(table, gateway, **whole | changes)
 
@@ -191,6 +193,72 @@ def test_only_a_connection_past_its_grace_and_within_the_longest_duration_is_pro
 
     assert counted(report) == {outcome: 1}
     assert report.probed == len(gateway.probed) == (1 if outcome is Outcome.GONE else 0)
+
+
+def test_a_connection_whose_admission_is_over_is_closed_and_deleted() -> None:
+    over, running = (
+        old("over", admitted_until=NOON),
+        old("running", admitted_until=NOON + timedelta(seconds=1)),
+    )
+    table, gateway, publisher = table_of(over, running), FakeGateway(), RecordingPublisher()
+
+    report = swept(table, gateway, publisher=publisher)
+
+    assert (gateway.closed, gateway.probed) == (["over"], ["running"])
+    assert ids(table) == {"running"}
+    assert publisher.events == [Ended(over)]
+    assert counted(report) == {Outcome.ADMISSION_ENDED: 1, Outcome.ALIVE: 1}
+    assert (report.open, report.missed_disconnects) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("result", "outcome", "stays"),
+    [
+        (ProbeResult.GONE, Outcome.GONE, False),
+        (ProbeResult.THROTTLED, Outcome.THROTTLED, True),
+        (ProbeResult.FORBIDDEN, Outcome.FORBIDDEN, True),
+        (ProbeResult.FAILED, Outcome.FAILED, True),
+    ],
+)
+def test_a_connection_that_is_not_closed_stays_until_the_next_sweep(
+    result: ProbeResult, outcome: Outcome, *, stays: bool
+) -> None:
+    table, publisher = table_of(old("over", admitted_until=NOON)), RecordingPublisher()
+
+    report = swept(table, FakeGateway({"over": result}), publisher=publisher)
+
+    assert ids(table) == ({"over"} if stays else set())
+    assert publisher.events == []
+    assert counted(report) == {outcome: 1}
+
+
+def test_a_closed_connection_whose_disconnect_was_as_fast_has_ended_too() -> None:
+    table = table_of(old("over", admitted_until=NOON))
+    gateway = FakeGateway(before=lambda it: table.remove(it.id, it.connected_at))
+    unconfirmed = FaultyTable(keeps=frozenset({"over"}))
+    fill(unconfirmed, old("over", admitted_until=NOON))
+
+    assert counted(swept(table, gateway)) == {Outcome.ADMISSION_ENDED: 1}
+    assert counted(swept(unconfirmed, FakeGateway())) == {Outcome.ADMISSION_ENDED: 1}
+
+
+def test_within_its_grace_no_admission_ends() -> None:
+    gateway = FakeGateway()
+
+    report = swept(table_of(old("young", connected_at=NOON, admitted_until=LONG_AGO)), gateway)
+
+    assert gateway.closed == []
+    assert counted(report) == {Outcome.YOUNG: 1}
+
+
+def test_a_dry_run_closes_nothing() -> None:
+    gateway = FakeGateway()
+    sweep = a_sweep(table_of(old("over", admitted_until=NOON)), gateway)
+
+    report = sweep(segment=0, of=1, until=LATER, dry_run=True)
+
+    assert gateway.closed == []
+    assert counted(report) == {Outcome.ADMISSION_ENDED: 1}
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from app.entrypoints.deadline import LONGEST_GATEWAY_CALL
 from app.entrypoints.sweep import RESERVE, SweepHandler
 from app.settings import LONGEST_STORE_CALL, SweepSettings
 from tests.builders import NOON, NOON_MS, Invocation, a_connection
-from tests.fakes import FakeGateway, FixedClock
+from tests.fakes import FakeGateway, FixedClock, RecordingPublisher
 
 SETTINGS = SweepSettings(segments=3, every=timedelta(minutes=5))
 LONG_AGO = NOON - timedelta(minutes=10)
@@ -64,7 +64,7 @@ def a_handler(table: MemoryConnectionTable, results: Mapping[str, ProbeResult] |
     clock = FixedClock()
     gateway = FakeGateway(results, before=lambda _: clock.advance(timedelta(seconds=1)))
     sweep_connections = SweepConnections(
-        table, gateway, clock, ThreadWorkers(1), grace=timedelta(seconds=30), rate=10**9
+        table, gateway, clock, ThreadWorkers(1), timedelta(seconds=30), 10**9, RecordingPublisher()
     )
     return SweepHandler(sweep_connections, clock, SETTINGS)
 
@@ -100,6 +100,7 @@ def test_a_sweep_logs_one_record_with_all_counts_and_returns_them(
         "alive": 2,
         "removedByAge": 1,
         "gone": 1,
+        "admissionEnded": 0,
         "throttled": 1,
         "forbidden": 1,
         "failed": 1,

@@ -83,7 +83,7 @@ class World:
         table: MemoryConnectionTable | None = None,
         presence: MemoryPresenceStore | None = None,
         publisher: RecordingPublisher | None = None,
-        replaces_duplicates: bool = False,
+        connections_per_client: int | None = None,
     ) -> None:
         self.table = table or MemoryConnectionTable()
         self.presence = presence or MemoryPresenceStore()
@@ -98,7 +98,7 @@ class World:
             EvictConnection(self.table, self.gateway, self.clock, GRACE),
             self.clock,
             ThreadWorkers(1),
-            replaces_duplicates,
+            connections_per_client,
         )
 
     @property
@@ -533,7 +533,7 @@ def test_a_newer_connection_with_the_same_id_is_not_revived(world: World) -> Non
 
 @pytest.fixture
 def replacing() -> World:
-    return World(replaces_duplicates=True)
+    return World(connections_per_client=1)
 
 
 def test_a_client_keeps_its_older_connections_by_default(world: World) -> None:
@@ -554,9 +554,20 @@ def test_all_connections_of_a_client_but_the_newest_are_evicted(replacing: World
     assert replacing.table.get(old.id) is None
 
 
+def test_a_client_may_keep_so_many_connections() -> None:
+    replacing = World(connections_per_client=2)
+    tabs = [a_tab(f"c-{number}", number) for number in range(5)]
+
+    replacing.connect(*tabs)
+
+    assert replacing.gateway.closed == ["c-0", "c-1", "c-2"]
+    assert replacing.present() == {ConnectionRef.of(tab) for tab in tabs}  # until their changes come
+    assert [tab.id for tab in tabs if replacing.table.get(tab.id)] == ["c-3", "c-4"]
+
+
 def test_of_two_connections_that_began_at_once_the_same_one_stays_in_either_order() -> None:
     for order in (("c-1", "c-2"), ("c-2", "c-1")):
-        replacing = World(replaces_duplicates=True)
+        replacing = World(connections_per_client=1)
 
         replacing.connect(*map(a_tab, order))
 
@@ -656,7 +667,7 @@ def test_after_a_failure_no_further_connection_is_closed(world: World) -> None:
 
     requested: list[ConnectionId] = []
     world.connect(*(a_tab(f"c-{number}") for number in range(9)))
-    world.track = replace(world.track, table=Unavailable(), replaces_duplicates=True)
+    world.track = replace(world.track, table=Unavailable(), connections_per_client=1)
 
     with pytest.raises(StorageUnavailable):
         world.process(connected(a_tab("c-9", 1)))
@@ -677,7 +688,7 @@ def test_several_connections_are_closed_concurrently(world: World) -> None:
     world.connect(*(a_tab(f"c-{number}") for number in range(4)))
     together = Barrier(4, timeout=10)
     world.gateway.before = lambda _: together.wait()
-    world.track = replace(world.track, workers=ThreadWorkers(4), replaces_duplicates=True)
+    world.track = replace(world.track, workers=ThreadWorkers(4), connections_per_client=1)
 
     world.connect(a_tab("c-4", 1))
 
@@ -689,7 +700,7 @@ def test_a_store_that_fails_during_an_eviction_fails_the_change() -> None:
         def delete_exact(self, entry: Entry) -> bool:
             raise StorageUnavailable("ReadTimeoutError", outcome_unknown=True)
 
-    replacing = World(table=Unavailable(), replaces_duplicates=True)
+    replacing = World(table=Unavailable(), connections_per_client=1)
     replacing.connect(a_tab("c-1"))
 
     with pytest.raises(StorageUnavailable, match="ReadTimeoutError"):

@@ -177,6 +177,8 @@ def item_of(connection: Connection, *, index_unscoped: bool = False) -> dict[str
     item.update({name: {"S": text} for name, text in optional.items() if text is not None})
     if connection.connected_at is not None:
         item["connectedAt"] = number(connection.connected_at, MILLISECOND)
+    if connection.admitted_until is not None:
+        item["admittedUntil"] = number(connection.admitted_until, MILLISECOND)
     if connection.attributes:
         item["attributes"] = {"M": {name: {"S": text} for name, text in connection.attributes.items()}}
     return item
@@ -217,6 +219,7 @@ def connection_from(item: Mapping[str, Any]) -> Connection:
         stage=_text(item, "stage"),
         principal_id=_text(item, "principalId"),
         attributes={name: text for name in attributes if (text := _text(attributes, name)) is not None},
+        admitted_until=time_from(item, "admittedUntil", MILLISECOND),
     )
 
 

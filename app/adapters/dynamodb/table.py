@@ -31,6 +31,7 @@ RECIPIENT = (
     "connectedAt",
     "closedAt",
     "ttl",
+    "admittedUntil",
     "apiId",
     "domainName",
     "stage",

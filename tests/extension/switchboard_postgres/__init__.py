@@ -29,13 +29,16 @@ _SCAN_PAGE = 1000  # rows
 
 _INSERT = """
     INSERT INTO switchboard_connections AS existing
-        (id, connected_at, closed_at, created_at, expires_at, client_id, account, region, source_ip, details)
-    VALUES (%(id)s, %(connected_at)s, %(closed_at)s, %(created_at)s, %(expires_at)s,
+        (id, connected_at, closed_at, created_at, expires_at, admitted_until,
+        client_id, account, region, source_ip, details)
+    VALUES (%(id)s, %(connected_at)s, %(closed_at)s, %(created_at)s, %(expires_at)s, %(admitted_until)s,
         %(client_id)s, %(account)s, %(region)s, %(source_ip)s, %(details)s)
     ON CONFLICT (id) DO UPDATE SET
-        (connected_at, closed_at, created_at, expires_at, client_id, account, region, source_ip, details)
+        (connected_at, closed_at, created_at, expires_at, admitted_until,
+         client_id, account, region, source_ip, details)
         = (EXCLUDED.connected_at, EXCLUDED.closed_at, EXCLUDED.created_at, EXCLUDED.expires_at,
-           EXCLUDED.client_id, EXCLUDED.account, EXCLUDED.region, EXCLUDED.source_ip, EXCLUDED.details)
+           EXCLUDED.admitted_until, EXCLUDED.client_id, EXCLUDED.account, EXCLUDED.region, EXCLUDED.source_ip,
+           EXCLUDED.details)
 """
 _ADD = _INSERT + "WHERE existing.connected_at < EXCLUDED.connected_at RETURNING new.id"
 _TOMBSTONE = _INSERT + (
@@ -204,12 +207,12 @@ class _Connection(psycopg.Connection[Any]):
 
 def _row_of(entry: Entry) -> dict[str, Any]:
     row: dict[str, Any] = dict.fromkeys(
-        ("closed_at", "created_at", "client_id", "account", "region", "source_ip")
+        ("closed_at", "created_at", "admitted_until", "client_id", "account", "region", "source_ip")
     )
     if isinstance(entry, Tombstone):
         values = entry._asdict()
         return row | values | {"id": values.pop("connection_id"), "details": None}
-    names = ("id", "connected_at", "created_at", "expires_at", *_NAMES)
+    names = ("id", "connected_at", "created_at", "expires_at", "admitted_until", *_NAMES)
     row |= {name: getattr(entry, name) for name in names}
     return row | {"details": Jsonb({name: getattr(entry, name) for name in _DETAILS})}
 

@@ -11,6 +11,7 @@ CREATE TABLE IF NOT EXISTS switchboard_connections (
     source_ip     text,
     details       jsonb
 );
+ALTER TABLE switchboard_connections ADD COLUMN IF NOT EXISTS admitted_until timestamptz;
 CREATE INDEX IF NOT EXISTS switchboard_by_client ON switchboard_connections (client_id, id);
 CREATE INDEX IF NOT EXISTS switchboard_by_account ON switchboard_connections (account, id);
 CREATE INDEX IF NOT EXISTS switchboard_by_hash ON switchboard_connections (hashtext(id), id);

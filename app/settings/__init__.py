@@ -33,6 +33,8 @@ _PURPOSES = {
     "PRESENCE_TABLE": "it names the DynamoDB table of who is present.",
     "DELIVERIES_TABLE": "it names the DynamoDB table of what became of each message.",
     "MESSAGE_QUEUE": "it names the queue of messages.",
+    "KEYS_TABLE": "it names the DynamoDB table of the issuer's keys.",
+    "TICKETS_TABLE": "it names the DynamoDB table of tickets.",
 }
 _SPECIFIED_PARAMETERS = frozenset({"clientId", "account", "region"})
 
@@ -91,11 +93,12 @@ _SWEEP = SweepSettings()
 class Settings(NamedTuple):
     """The checked settings.
 
-    ``table``, ``region``, ``presence_table``, ``deliveries_table`` and
-    ``message_queue`` are empty if they are not set; an adapter that needs one gets
-    it through ``required``. ``send_rate`` is in messages per second and function:
-    half an account's quota for the management API, for one function to leave room
-    for handshakes and sweeps. Several share what the account has, and slow down.
+    ``table``, ``region``, ``presence_table``, ``deliveries_table``, ``message_queue``,
+    ``keys_table`` and ``tickets_table`` are empty if they are not set; an adapter that
+    needs one gets it through ``required``. ``connections_per_client`` is ``None`` for
+    any number. ``send_rate`` is in messages per second and function: half an
+    account's quota for the management API, for one function to leave room for
+    handshakes and sweeps. Several share what the account has, and slow down.
     """
 
     table: str = ""
@@ -108,13 +111,17 @@ class Settings(NamedTuple):
     store_timeouts: StoreTimeouts = StoreTimeouts()
     presence_table: str = ""
     gateway_endpoint: str | None = None
-    replaces_duplicates: bool = False
+    connections_per_client: int | None = None
     sweep: SweepSettings = _SWEEP
     deliveries_table: str = ""
     message_queue: str = ""
     send_rate: int = 5000
     includes_unscoped: bool = False
     has_account_index: bool = True
+    admission: str = "open"
+    allowed_origins: tuple[str, ...] = ()
+    keys_table: str = ""
+    tickets_table: str = ""
 
     @property
     def storage(self) -> str:
@@ -125,6 +132,20 @@ class Settings(NamedTuple):
     def address_rule(self) -> str:
         """How a client's address is found: ``proxies`` if some are trusted, else ``peer``."""
         return "proxies" if self.trusted_proxies else "peer"
+
+    @property
+    def admission_rule(self) -> str:
+        """Who may come in: ``open``, ``origin``, ``token``, ``ticket`` or ``token_or_ticket``."""
+        if self.admission == "token" and self.tickets_table:
+            return "token_or_ticket"
+        return "origin" if self.admission == "open" and self.allowed_origins else self.admission
+
+    @property
+    def transport(self) -> str:
+        """How the handshakes reach DynamoDB: ``direct``, ``boto3``, or ``none`` if they don't."""
+        if self.storage != "dynamodb" and self.admission == "open":
+            return "none"
+        return "boto3" if self.store == "dynamodb-boto3" else "direct"
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
@@ -138,20 +159,24 @@ class Settings(NamedTuple):
             store=store,
             table=table_named(environ, "CONNECTIONS_TABLE"),
             region=_region(environ),
-            lifetime=timedelta(hours=_whole_number(environ, "TTL_HOURS", 24, most=24 * 366)),
+            lifetime=timedelta(hours=whole_number(environ, "TTL_HOURS", 24, most=24 * 366)),
             attribute_names=_attribute_names(environ),
             trusted_proxies=_trusted_proxies(environ),
             dynamodb_endpoint=_dynamodb_endpoint(environ, store),
             store_timeouts=_store_timeouts(environ),
             presence_table=table_named(environ, "PRESENCE_TABLE"),
             gateway_endpoint=_gateway_endpoint(environ),
-            replaces_duplicates=_choice(environ, "DUPLICATES", ("keep", "replace")) == "replace",
+            connections_per_client=_connections_per_client(environ),
             sweep=_sweep(environ),
             deliveries_table=table_named(environ, "DELIVERIES_TABLE"),
             message_queue=_message_queue(environ),
-            send_rate=_whole_number(environ, "SEND_RATE", 5000, most=100_000),
-            includes_unscoped=_choice(environ, "UNSCOPED", ("ignore", "include")) == "include",
-            has_account_index=_choice(environ, "ACCOUNT_INDEX", ("true", "false")) == "true",
+            send_rate=whole_number(environ, "SEND_RATE", 5000, most=100_000),
+            includes_unscoped=choice(environ, "UNSCOPED", ("ignore", "include")) == "include",
+            has_account_index=choice(environ, "ACCOUNT_INDEX", ("true", "false")) == "true",
+            admission=choice(environ, "ADMISSION", ("open", "token", "ticket")),
+            allowed_origins=_allowed_origins(environ),
+            keys_table=table_named(environ, "KEYS_TABLE"),
+            tickets_table=table_named(environ, "TICKETS_TABLE"),
         )
 
 
@@ -194,6 +219,28 @@ def _message_queue(environ: Mapping[str, str]) -> str:
     return name
 
 
+def _connections_per_client(environ: Mapping[str, str]) -> int | None:
+    most = whole_number(environ, "CONNECTIONS_PER_CLIENT", 0, most=1000) or None
+    if choice(environ, "DUPLICATES", ("keep", "replace")) == "keep":  # the setting's form for 1, from before
+        return most
+    if most not in (None, 1):
+        raise InvalidSetting("DUPLICATES=replace is CONNECTIONS_PER_CLIENT=1: set only the latter.")
+    return 1
+
+
+def _allowed_origins(environ: Mapping[str, str]) -> tuple[str, ...]:
+    origins = tuple(listed(environ, "ALLOWED_ORIGINS"))
+    for origin in origins:
+        scheme, _, rest = origin.partition("://")
+        if scheme not in {"http", "https"} or "/" in rest or "*" in rest.removeprefix("*."):
+            raise InvalidSetting(
+                "ALLOWED_ORIGINS must be origins like https://app.example.com or https://*.example.com, "
+                f"separated by commas; {origin!r} is none."
+            )
+        _endpoint("ALLOWED_ORIGINS", f"{scheme}://{rest.removeprefix('*.')}")
+    return origins
+
+
 def _region(environ: Mapping[str, str]) -> str:
     region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or ""
     if region and not REGION.fullmatch(region):
@@ -202,7 +249,7 @@ def _region(environ: Mapping[str, str]) -> str:
 
 
 def _attribute_names(environ: Mapping[str, str]) -> tuple[str, ...]:
-    names = tuple(dict.fromkeys(_listed(environ, "CLIENT_ATTRIBUTES")))
+    names = tuple(dict.fromkeys(listed(environ, "CLIENT_ATTRIBUTES")))
     if any(not name.isprintable() or len(name) > MAX_NAME for name in names):
         raise InvalidSetting(f"CLIENT_ATTRIBUTES must be names of at most {MAX_NAME} printable characters.")
     if len(names) > MAX_ATTRIBUTES:
@@ -213,7 +260,7 @@ def _attribute_names(environ: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _trusted_proxies(environ: Mapping[str, str]) -> tuple[Network, ...]:
-    proxies = _listed(environ, "TRUSTED_PROXIES")
+    proxies = listed(environ, "TRUSTED_PROXIES")
     return tuple(_network(proxy) for proxy in proxies)
 
 
@@ -281,11 +328,11 @@ def _sweep(environ: Mapping[str, str]) -> SweepSettings:
     default = _SWEEP
     minute, second = timedelta(minutes=1), timedelta(seconds=1)
     sweep = SweepSettings(
-        segments=_whole_number(environ, "SWEEP_SEGMENTS", default.segments, most=120),
-        every=_whole_number(environ, "SWEEP_EVERY_MINUTES", default.every // minute, most=120) * minute,
-        grace=_whole_number(environ, "SWEEP_GRACE_SECONDS", default.grace // second, most=3600) * second,
-        rate=_whole_number(environ, "SWEEP_RATE", default.rate, most=10_000),
-        concurrency=_whole_number(environ, "SWEEP_CONCURRENCY", default.concurrency, most=256),
+        segments=whole_number(environ, "SWEEP_SEGMENTS", default.segments, most=120),
+        every=whole_number(environ, "SWEEP_EVERY_MINUTES", default.every // minute, most=120) * minute,
+        grace=whole_number(environ, "SWEEP_GRACE_SECONDS", default.grace // second, most=3600) * second,
+        rate=whole_number(environ, "SWEEP_RATE", default.rate, most=10_000),
+        concurrency=whole_number(environ, "SWEEP_CONCURRENCY", default.concurrency, most=256),
     )
     if sweep.segments * sweep.every > _MAX_SWEEP_ROUND:
         raise InvalidSetting(
@@ -300,7 +347,7 @@ def _store_timeouts(environ: Mapping[str, str]) -> StoreTimeouts:
     timeouts = StoreTimeouts(
         connect=_milliseconds(environ, "STORE_CONNECT_TIMEOUT_MS", default.connect),
         read=_milliseconds(environ, "STORE_READ_TIMEOUT_MS", default.read),
-        attempts=_whole_number(environ, "STORE_ATTEMPTS", default.attempts, most=10),
+        attempts=whole_number(environ, "STORE_ATTEMPTS", default.attempts, most=10),
     )
     if timeouts.longest_call > LONGEST_STORE_CALL:
         raise InvalidSetting(
@@ -311,8 +358,12 @@ def _store_timeouts(environ: Mapping[str, str]) -> StoreTimeouts:
     return timeouts
 
 
-def _choice(environ: Mapping[str, str], name: str, choices: tuple[str, ...]) -> str:
-    """Return the variable's value, by default the first of *choices*."""
+def choice(environ: Mapping[str, str], name: str, choices: tuple[str, ...]) -> str:
+    """Return the variable's value, by default the first of *choices*.
+
+    Raises:
+        InvalidSetting: it is none of them.
+    """
     value = environ.get(name) or choices[0]
     if value not in choices:
         raise InvalidSetting(f"{name} must be {' or '.join(choices)}.")
@@ -321,10 +372,15 @@ def _choice(environ: Mapping[str, str], name: str, choices: tuple[str, ...]) -> 
 
 def _milliseconds(environ: Mapping[str, str], name: str, default: timedelta) -> timedelta:
     millisecond = timedelta(milliseconds=1)
-    return _whole_number(environ, name, default // millisecond, most=60_000) * millisecond
+    return whole_number(environ, name, default // millisecond, most=60_000) * millisecond
 
 
-def _whole_number(environ: Mapping[str, str], name: str, default: int, *, most: int) -> int:
+def whole_number(environ: Mapping[str, str], name: str, default: int, *, most: int) -> int:
+    """Return the variable's value, from 1 to *most*.
+
+    Raises:
+        InvalidSetting: it is no such number.
+    """
     text = environ.get(name, "").strip()
     if not text:
         return default
@@ -333,5 +389,6 @@ def _whole_number(environ: Mapping[str, str], name: str, default: int, *, most: 
     return int(text)
 
 
-def _listed(environ: Mapping[str, str], name: str) -> list[str]:
+def listed(environ: Mapping[str, str], name: str) -> list[str]:
+    """Return the values in the variable, which commas separate."""
     return [part for item in environ.get(name, "").split(",") if (part := item.strip())]

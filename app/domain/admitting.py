@@ -1,0 +1,127 @@
+"""Admission: the check of a handshake's origin, and of the token or the ticket that it shows."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from app.domain.admission import Grant, Origin, Reason, Ticket
+from app.domain.errors import Denied
+from app.domain.model import PROTOCOL, Handshake, account_id, client_id, region_name
+
+if TYPE_CHECKING:
+    from app.domain.ports import Clock, Signatures, Tickets, TicketStore, Tokens
+    from app.domain.tokens import TokenRules
+
+MAX_TICKET_LIFETIME = timedelta(seconds=60)
+
+_TOKEN_PARAMETERS = frozenset({"token", "access_token", "id_token", "jwt", "authorization", "bearer"})
+_JWT_BEGINS = "eyJ"  # '{"', which every token begins with, in Base64
+_JWT_DOTS = 2
+
+
+class RestrictedAdmission:
+    """Admission of those who come from one of *origins* and show a token or a ticket.
+
+    Without *origins*, every origin is good. So is a handshake without an origin: only
+    browsers send it. Without *tokens* and *tickets*, nothing has to be shown.
+    """
+
+    def __init__(
+        self,
+        origins: Sequence[str] = (),
+        tokens: "Tokens | None" = None,
+        tickets: "Tickets | None" = None,
+    ) -> None:
+        self._origins = [Origin.parsed(text) for text in origins]
+        self._tokens = tokens
+        self._tickets = tickets
+
+    def admit(self, handshake: Handshake, at: datetime) -> Handshake:
+        self._check_origin(handshake.headers.get("origin", ()))
+        if self._tokens is None and self._tickets is None:
+            return handshake
+        return self._grant(handshake, at).narrowed(handshake)
+
+    def _check_origin(self, given: Sequence[str]) -> None:
+        if not given or not self._origins:
+            return
+        try:
+            origin = Origin.parsed(given[0] if len(given) == 1 else "several")
+        except ValueError:
+            raise Denied(Reason.ORIGIN) from None
+        if not any(allowed.covers(origin) for allowed in self._origins):
+            raise Denied(Reason.ORIGIN)
+
+    def _grant(self, handshake: Handshake, at: datetime) -> Grant:
+        if _has_token(handshake.query):
+            raise Denied(Reason.TOKEN_IN_QUERY)
+        ticket, token = handshake.query.get("ticket"), _token(handshake)
+        if ticket is not None and token is not None:
+            raise Denied(Reason.MALFORMED)  # which of them counts?
+        if ticket is not None and self._tickets is not None:
+            return self._tickets.redeem(ticket, at)
+        if token is not None and self._tokens is not None:
+            return self._tokens.grant(token, at)
+        raise Denied(Reason.MISSING)
+
+
+class TokenGrants:
+    """Tokens whose signature *signatures* check, and whose claims *rules* do."""
+
+    def __init__(self, signatures: "Signatures", rules: "TokenRules") -> None:
+        self._signatures = signatures
+        self._rules = rules
+
+    def grant(self, token: str, at: datetime) -> Grant:
+        return self._rules.grant(self._signatures.verify(token, at), at)
+
+
+class MintTicket:
+    """Mint a ticket. *new_secret* returns 256 random bits, fit for a URL."""
+
+    def __init__(self, tickets: "TicketStore", clock: "Clock", new_secret: Callable[[], str]) -> None:
+        self._tickets = tickets
+        self._clock = clock
+        self._new_secret = new_secret
+
+    def __call__(self, client: str, account: str, region: str, lifetime: timedelta) -> Ticket:
+        """Return a new ticket that is good for *lifetime*, at most MAX_TICKET_LIFETIME.
+
+        Raises:
+            InvalidHandshake: the client, the account or the region breaks its rule.
+            StorageUnavailable: the store did not confirm in time.
+        """
+        expires_at = self._clock.now() + min(lifetime, MAX_TICKET_LIFETIME)
+        ticket = Ticket(
+            self._new_secret(), client_id(client), account_id(account), region_name(region), expires_at
+        )
+        self._tickets.add(ticket)
+        return ticket
+
+
+def _token(handshake: Handshake) -> str | None:
+    """Return the token that a client shows, as a bearer (RFC 6750, 2.1) or as the second subprotocol.
+
+    A browser can set no header but that of the subprotocols.
+
+    Raises:
+        Denied: something is there that is not one token.
+    """
+    protocols = handshake.offered_protocols()
+    tokens = protocols[1:] if protocols[:1] == [PROTOCOL] else []
+    for authorization in handshake.headers.get("authorization", ()):
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer":
+            raise Denied(Reason.MALFORMED)
+        tokens.append(token.strip(" "))
+    if len(tokens) > 1:
+        raise Denied(Reason.MALFORMED)
+    return tokens[0] if tokens else None
+
+
+def _has_token(query: Mapping[str, str]) -> bool:
+    """Return whether a token is in *query*: it would lie in logs and in a browser's history."""
+    return any(
+        name.lower() in _TOKEN_PARAMETERS or (value.startswith(_JWT_BEGINS) and value.count(".") == _JWT_DOTS)
+        for name, value in query.items()
+    )
