@@ -11,9 +11,8 @@ from app.adapters.messages import message_from
 from app.adapters.threads import ThreadWorkers
 from app.cli import cli
 from app.cli.session import Session
-from app.domain.admitting import MintTicket
 from app.domain.model import ConnectionId, Entry
-from app.domain.operations import EvictConnection, GetConnection, ListConnections
+from app.domain.operations import EvictConnection, GetConnection, ListConnections, MintTicket
 from app.domain.pace import Pace
 from app.domain.ports import MessageReader
 from app.domain.recipients import ReadRecipients

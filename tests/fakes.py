@@ -5,12 +5,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
-from app.domain.admission import Grant, Reason, Ticket
+from app.domain.admission import Grant, Reason
 from app.domain.delivery import SendResult
 from app.domain.errors import Denied
 from app.domain.events import Event
 from app.domain.lifecycle import ProbeResult
 from app.domain.model import Connection
+from app.domain.tickets import Ticket
 from app.domain.tokens import IssuedKeys
 from tests.builders import NOON
 

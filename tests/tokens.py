@@ -6,11 +6,11 @@ file would be reported as a leak.
 
 import base64
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from app.domain.admission import Grant, Reason
 from app.domain.errors import Denied
 from app.domain.tokens import Key, TokenRules
+from app.settings.tokens import jwks_url, token_algorithm, token_rules
 from tests.builders import NOON
 
 ISSUER = "https://issuer.example.com/"
@@ -29,6 +30,9 @@ PRINCIPAL = "user-42"
 LIFETIME = timedelta(hours=1)
 
 ALGORITHMS = ("RS256", "ES256")
+
+REASONS: Sequence[str] = [value for name, value in vars(Reason).items() if name.isupper()]
+"""Every reason of a refusal."""
 
 type Json = Mapping[str, Any]
 type Changes = dict[str, Any]
@@ -95,6 +99,20 @@ def _ec(key_id: str, curve: type[ec.EllipticCurve], owner: str) -> ec.EllipticCu
 def the_key(algorithm: str, owner: str = ISSUER) -> SigningKey:
     """The issuer's key of *algorithm*, or one of somebody else with the same id."""
     return rsa_key(owner=owner) if algorithm == "RS256" else ec_key(owner=owner)
+
+
+class TokenSettings(NamedTuple):
+    """All settings of tokens."""
+
+    rules: TokenRules
+    algorithm: str
+    jwks_url: str
+
+
+def token_settings(environ: Mapping[str, str], *, unscoped_sees_all: bool = False) -> TokenSettings:
+    """Read the settings of tokens."""
+    rules = token_rules(environ, unscoped_sees_all=unscoped_sees_all)
+    return TokenSettings(rules, token_algorithm(environ), jwks_url(environ))
 
 
 def some_rules(**changes: Any) -> TokenRules:

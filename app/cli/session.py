@@ -35,7 +35,6 @@ from botocore.exceptions import (
 
 from app.cli.screen import plain
 from app.cli.sdk_settings import check_sdk_settings
-from app.domain.admitting import MintTicket
 from app.domain.errors import (
     InvalidHandshake,
     InvalidMessage,
@@ -43,7 +42,7 @@ from app.domain.errors import (
     QueueUnavailable,
     StorageUnavailable,
 )
-from app.domain.operations import EvictConnection, GetConnection, ListConnections
+from app.domain.operations import EvictConnection, GetConnection, ListConnections, MintTicket
 from app.domain.ports import Clock, Deliveries, MessageQueue, MessageReader
 from app.domain.recipients import ReadRecipients
 from app.domain.sweep import SweepConnections

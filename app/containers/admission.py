@@ -36,31 +36,30 @@ class Admission(containers.DeclarativeContainer):
     )
 
     # what only some settings need is imported only then: OpenSSL, and how tokens are read
-    token = providers.Singleton(
-        Imported("app.settings.tokens:token_settings"),
-        environ,
-        unscoped_sees_all=settings.provided.includes_unscoped,
-    )
+    issuer = providers.Callable(Imported("app.settings.tokens:token_issuer"), environ)
     keys_table = providers.Callable(required, settings.provided.keys_table, "KEYS_TABLE")
     tickets_table = providers.Callable(required, settings.provided.tickets_table, "TICKETS_TABLE")
     key_store = providers.Singleton(
         Imported("app.adapters.dynamodb.keys:DynamoDBKeyStore"),
         transport,
         keys_table,
-        token.provided.rules.issuer,
+        issuer,
     )
     key_ring = providers.Singleton(Imported("app.domain.keys:read_keys"), key_store, clock)
     algorithm = providers.Selector(
-        token.provided.algorithm,
+        providers.Callable(Imported("app.settings.tokens:token_algorithm"), environ),
         RS256=providers.Singleton(Imported("app.adapters.tokens.rs256:RS256")),
         ES256=providers.Singleton(Imported("app.adapters.tokens.es256:ES256")),
     )
     signatures = providers.Singleton(
         Imported("app.adapters.tokens.signatures:TokenSignatures"), algorithm, key_ring
     )
-    tokens = providers.Singleton(
-        Imported("app.domain.admitting:TokenGrants"), signatures, token.provided.rules
+    rules = providers.Singleton(
+        Imported("app.settings.tokens:token_rules"),
+        environ,
+        unscoped_sees_all=settings.provided.includes_unscoped,
     )
+    tokens = providers.Singleton(Imported("app.domain.admitting:TokenGrants"), signatures, rules)
     tickets = providers.Singleton(
         Imported("app.adapters.dynamodb.tickets:DynamoDBTickets"), transport, tickets_table
     )

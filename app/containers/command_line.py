@@ -7,7 +7,7 @@ from dependency_injector import providers
 from app.adapters.dynamodb.tickets import DynamoDBTickets
 from app.containers.sending import Sending
 from app.domain import ports
-from app.domain.admitting import MintTicket
+from app.domain.operations import MintTicket
 from app.settings import required
 
 

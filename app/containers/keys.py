@@ -14,7 +14,7 @@ from app.adapters.tokens.rs256 import RS256
 from app.domain import ports
 from app.domain.keys import RefreshKeys
 from app.settings import Settings, required
-from app.settings.tokens import token_settings
+from app.settings.tokens import jwks_url, token_algorithm, token_issuer
 
 
 class Keys(containers.DeclarativeContainer):
@@ -23,8 +23,7 @@ class Keys(containers.DeclarativeContainer):
     settings = providers.Dependency(instance_of=Settings)
     clock: providers.Provider[ports.Clock] = providers.Singleton(SystemClock)
     environ = providers.Object(os.environ)
-    token = providers.Singleton(token_settings, environ)
-    issuer_url = token.provided.rules.issuer
+    issuer_url = providers.Callable(token_issuer, environ)
     transport = providers.Singleton(
         direct_transport,
         region=providers.Callable(required, settings.provided.region, "AWS_REGION"),
@@ -34,10 +33,12 @@ class Keys(containers.DeclarativeContainer):
         attempts=settings.provided.store_timeouts.attempts,
     )
     algorithm: providers.Provider[Algorithm] = providers.Selector(
-        token.provided.algorithm, RS256=providers.Singleton(RS256), ES256=providers.Singleton(ES256)
+        providers.Callable(token_algorithm, environ),
+        RS256=providers.Singleton(RS256),
+        ES256=providers.Singleton(ES256),
     )
     issuer: providers.Provider[ports.Issuer] = providers.Singleton(
-        HttpsIssuer, issuer_url, algorithm, jwks_url=token.provided.jwks_url
+        HttpsIssuer, issuer_url, algorithm, jwks_url=providers.Callable(jwks_url, environ)
     )
     store: providers.Provider[ports.KeyStore] = providers.Singleton(
         DynamoDBKeyStore,

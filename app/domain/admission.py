@@ -1,21 +1,25 @@
-"""Who may come in: origins, what is granted, tickets, and why a handshake is refused."""
+"""Who may come in: origins, what is granted, and why a handshake is refused."""
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
-from enum import StrEnum
 from typing import NamedTuple, Self
 
 from app.domain.errors import Denied
-from app.domain.model import AccountId, ClientId, Handshake, RegionName
+from app.domain.model import Handshake
 
+TICKET = "ticket"
+"""The query parameter of a ticket; none of a connection's attributes has it."""
 ANYTHING = "*"
 """The granted value that stands for every one."""
 
+_ORIGIN = r"([a-z][a-z0-9+.-]*)://(\*\.)?([a-z0-9_-][a-z0-9._-]*|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_LAST_PORT = 65535
 
 
-class Reason(StrEnum):
-    """Why a handshake is refused."""
+class Reason:
+    """Why a handshake is refused. No enumeration: that would take a start longer than all else here."""
 
     MISSING = "missing"
     MALFORMED = "malformed"
@@ -36,13 +40,14 @@ class Reason(StrEnum):
     REGION = "region"
 
 
-class Origin(NamedTuple):
+class Origin:
     """A web page's origin (RFC 6454); with *any_subdomain*, those of all subdomains of *host* instead."""
 
-    scheme: str
-    host: str
-    port: int
-    any_subdomain: bool = False
+    def __init__(self, scheme: str, host: str, port: int, *, any_subdomain: bool) -> None:
+        self.scheme = scheme
+        self.host = host
+        self.port = port
+        self.any_subdomain = any_subdomain
 
     @classmethod
     def parsed(cls, text: str) -> Self:
@@ -51,15 +56,14 @@ class Origin(NamedTuple):
         Raises:
             ValueError: it is none.
         """
-        scheme, separator, authority = text.lower().partition("://")
-        host, _, port = authority.rpartition(":")
-        if not host or authority.endswith("]"):  # no port; a bracket ends an IPv6 address
-            host, port = authority, str(_DEFAULT_PORTS.get(scheme, ""))
-        name = host.removeprefix("*.")
-        is_number = port.isascii() and port.isdigit() and len(port) <= len("65535")
-        if not (separator and scheme and name and is_number) or any(it in name for it in "*/?#@ "):
+        match = re.fullmatch(_ORIGIN, text.lower()) if text.isascii() else None
+        if match is None:
             raise ValueError(text)
-        return cls(scheme, name, int(port), name != host)
+        scheme, subdomains, host, port = match.groups()
+        number = int(port or _DEFAULT_PORTS.get(scheme, 0))
+        if not 0 < number <= _LAST_PORT:
+            raise ValueError(text)
+        return cls(scheme, host, number, any_subdomain=subdomains is not None)
 
     def covers(self, other: Self) -> bool:
         """Return whether *other* is this origin, or one of those that this stands for."""
@@ -92,14 +96,14 @@ class Grant(NamedTuple):
         Raises:
             Denied: a value is not granted.
         """
-        query = handshake.query
+        query = {name: value for name, value in handshake.query.items() if name != TICKET}
         granted = {
             "clientId": self._client(query.get("clientId")),
             "account": self._value(query.get("account", ""), self.accounts, Reason.ACCOUNT),
             "region": self._value(query.get("region", ""), self.regions, Reason.REGION),
         }
         return handshake._replace(
-            query={**query, **granted}, principal_id=self.principal, admitted_until=self.until
+            query=query | granted, principal_id=self.principal, admitted_until=self.until
         )
 
     def _client(self, name: str | None) -> str:
@@ -110,23 +114,9 @@ class Grant(NamedTuple):
             return name
         raise Denied(Reason.CLIENT, self.principal)
 
-    def _value(self, value: str, granted: Sequence[str], reason: Reason) -> str:
+    def _value(self, value: str, granted: Sequence[str], reason: str) -> str:
         if value in granted or ANYTHING in granted:
             return value
         if not value and len(granted) == 1:
             return granted[0]
         raise Denied(reason, self.principal)
-
-
-class Ticket(NamedTuple):
-    """Admits its holder once, before ``expires_at``, as exactly this client."""
-
-    secret: str
-    client_id: ClientId
-    account: AccountId
-    region: RegionName
-    expires_at: datetime
-
-    def grant(self) -> Grant:
-        """Return what it grants; the connection then lasts as long as any."""
-        return Grant(self.client_id, (), (self.account,), (self.region,), until=None)

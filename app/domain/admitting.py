@@ -1,18 +1,16 @@
 """Admission: the check of a handshake's origin, and of the token or the ticket that it shows."""
 
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
-from app.domain.admission import Grant, Origin, Reason, Ticket
+from app.domain.admission import TICKET, Grant, Origin, Reason
 from app.domain.errors import Denied
-from app.domain.model import PROTOCOL, Handshake, account_id, client_id, region_name
+from app.domain.model import PROTOCOL, Handshake
 
 if TYPE_CHECKING:
-    from app.domain.ports import Clock, Signatures, Tickets, TicketStore, Tokens
+    from app.domain.ports import Signatures, Tickets, Tokens
     from app.domain.tokens import TokenRules
-
-MAX_TICKET_LIFETIME = timedelta(seconds=60)
 
 _TOKEN_PARAMETERS = frozenset({"token", "access_token", "id_token", "jwt", "authorization", "bearer"})
 _JWT_BEGINS = "eyJ"  # '{"', which every token begins with, in Base64
@@ -55,7 +53,7 @@ class RestrictedAdmission:
     def _grant(self, handshake: Handshake, at: datetime) -> Grant:
         if _has_token(handshake.query):
             raise Denied(Reason.TOKEN_IN_QUERY)
-        ticket, token = handshake.query.get("ticket"), _token(handshake)
+        ticket, token = handshake.query.get(TICKET), _token(handshake)
         if ticket is not None and token is not None:
             raise Denied(Reason.MALFORMED)  # which of them counts?
         if ticket is not None and self._tickets is not None:
@@ -74,29 +72,6 @@ class TokenGrants:
 
     def grant(self, token: str, at: datetime) -> Grant:
         return self._rules.grant(self._signatures.verify(token, at), at)
-
-
-class MintTicket:
-    """Mint a ticket. *new_secret* returns 256 random bits, fit for a URL."""
-
-    def __init__(self, tickets: "TicketStore", clock: "Clock", new_secret: Callable[[], str]) -> None:
-        self._tickets = tickets
-        self._clock = clock
-        self._new_secret = new_secret
-
-    def __call__(self, client: str, account: str, region: str, lifetime: timedelta) -> Ticket:
-        """Return a new ticket that is good for *lifetime*, at most MAX_TICKET_LIFETIME.
-
-        Raises:
-            InvalidHandshake: the client, the account or the region breaks its rule.
-            StorageUnavailable: the store did not confirm in time.
-        """
-        expires_at = self._clock.now() + min(lifetime, MAX_TICKET_LIFETIME)
-        ticket = Ticket(
-            self._new_secret(), client_id(client), account_id(account), region_name(region), expires_at
-        )
-        self._tickets.add(ticket)
-        return ticket
 
 
 def _token(handshake: Handshake) -> str | None:

@@ -21,8 +21,9 @@ GOOD_FOR = timedelta(hours=1)
 class KeyRing:
     """The keys that handshakes use: a copy of what *store* has.
 
-    It is read again once newer keys should be there, and for a key that it lacks, but
-    never within READ_EVERY.
+    The copy is read again once newer keys should be there, and for a key that it lacks,
+    but never within READ_EVERY. As long as there is none, each token reads: whoever
+    waits for the first keys must not wait longer.
     """
 
     def __init__(self, store: "KeyStore") -> None:

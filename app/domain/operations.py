@@ -1,14 +1,17 @@
-"""The operators' use cases: list connections, get one, evict one."""
+"""The operators' use cases: list connections, get one, evict one, mint a ticket."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from app.domain.errors import StorageUnavailable
 from app.domain.lifecycle import MAX_CONNECTION_DURATION, ProbeResult, age_of, is_within_grace
-from app.domain.model import Connection, ConnectionId
-from app.domain.ports import Clock, ConnectionTable, Gateway
+from app.domain.model import Connection, ConnectionId, account_id, client_id, region_name
+from app.domain.ports import Clock, ConnectionTable, Gateway, TicketStore
 from app.domain.selection import Page, Selection
+from app.domain.tickets import Ticket
+
+MAX_TICKET_LIFETIME = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +135,29 @@ class EvictConnection:
                 raise
             return eviction  # its $disconnect or a sweep deletes the entry
         return replace(eviction, deleted=True)
+
+
+@dataclass(frozen=True, slots=True)
+class MintTicket:
+    """Mint a ticket. *new_secret* returns 256 random bits, fit for a URL."""
+
+    tickets: TicketStore
+    clock: Clock
+    new_secret: Callable[[], str]
+
+    def __call__(self, client: str, account: str, region: str, lifetime: timedelta) -> Ticket:
+        """Return a new ticket that is good for *lifetime*, at most MAX_TICKET_LIFETIME.
+
+        Raises:
+            InvalidHandshake: the client, the account or the region breaks its rule.
+            StorageUnavailable: the store did not confirm in time.
+        """
+        expires_at = self.clock.now() + min(lifetime, MAX_TICKET_LIFETIME)
+        ticket = Ticket(
+            self.new_secret(), client_id(client), account_id(account), region_name(region), expires_at
+        )
+        self.tickets.add(ticket)
+        return ticket
 
 
 def _is_live(connection: Connection, now: datetime) -> bool:

@@ -9,13 +9,14 @@ if TYPE_CHECKING:  # not needed by the handshakes
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Any
 
-    from app.domain.admission import Grant, Ticket
+    from app.domain.admission import Grant
     from app.domain.delivery import Audience, Delivery, Message, MessageId, Progress, SendResult
     from app.domain.events import Event
     from app.domain.lifecycle import ConnectionRef, ProbeResult
     from app.domain.model import Entry
     from app.domain.presence import Client, Presence
     from app.domain.selection import Page, Selection
+    from app.domain.tickets import Ticket
     from app.domain.tokens import IssuedKeys, Key, SignedToken
 
 

@@ -30,11 +30,12 @@ class IssuedKeys(NamedTuple):
     fetched_at: datetime
 
 
-class SignedToken(NamedTuple):
+class SignedToken:
     """A token whose signature holds: its header and its claims, as JSON has them."""
 
-    header: Mapping[str, object]
-    claims: Mapping[str, object]
+    def __init__(self, header: Mapping[str, object], claims: Mapping[str, object]) -> None:
+        self.header = header
+        self.claims = claims
 
 
 class TokenRules(NamedTuple):
@@ -43,8 +44,8 @@ class TokenRules(NamedTuple):
     ``type`` is ``access`` or ``id``. The claims named by ``accounts_claim`` and
     ``regions_claim`` have the granted values, as a list, or as a text with commas or
     spaces between them; the one of ``clients_claim`` has names for the client, as a
-    list or one text. Without a claim, the empty value is granted; with
-    ``unscoped_sees_all`` no account means all of them, and is not.
+    list or one text. Without a claim, the empty value is granted. With
+    ``unscoped_sees_all`` no account means all of them, and only ``ANYTHING`` grants it.
     """
 
     issuer: str
@@ -72,16 +73,18 @@ class TokenRules(NamedTuple):
             return Grant(
                 principal,
                 clients=_granted(claims, self.clients_claim, client_id, (), splits=False),
-                accounts=_granted(
-                    claims, self.accounts_claim, account_id, () if self.unscoped_sees_all else ("",)
-                ),
+                accounts=self._accounts(claims),
                 regions=_granted(claims, self.regions_claim, region_name, ("",)),
                 until=_time(claims, "exp"),
             )
         except _WrongType:
             raise Denied(Reason.MALFORMED, principal) from None
 
-    def _faults(self, token: SignedToken, at: datetime) -> "Iterator[Reason]":
+    def _accounts(self, claims: Mapping[str, object]) -> Sequence[str]:
+        granted = _granted(claims, self.accounts_claim, account_id, ("",))
+        return [it for it in granted if it] if self.unscoped_sees_all else granted
+
+    def _faults(self, token: SignedToken, at: datetime) -> "Iterator[str]":
         claims = token.claims
         if claims.get("iss") != self.issuer:
             yield Reason.ISSUER

@@ -1,43 +1,57 @@
 """The settings of tokens, which are read only where tokens are."""
 
-import re
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import NamedTuple
 
 from app.domain.tokens import TokenRules
 from app.settings import InvalidSetting, choice, listed, whole_number
 
-_HTTPS_URL = r"https://[A-Za-z0-9._-]+(?::[0-9]{1,5})?(?:/[!-~]*)?"
+_NO_PUNCTUATION = {ord(it): None for it in "._-"}
 _MAX_HOURS = 24
 """An issuer's tokens last for an hour, as a rule, and a day at most (Cognito, Auth0, Entra)."""
 
 
-class TokenSettings(NamedTuple):
-    """Which tokens admit a client, by which algorithm they are signed, and where the issuer's keys are.
+def token_issuer(environ: Mapping[str, str]) -> str:
+    """Return the URL of the issuer.
 
-    ``jwks_url`` is empty if the issuer's discovery document says it.
+    Raises:
+        InvalidSetting: TOKEN_ISSUER is missing or malformed.
     """
+    issuer = _https_url(environ, "TOKEN_ISSUER")
+    if not issuer:
+        raise InvalidSetting("TOKEN_ISSUER is missing: tokens are of one issuer, and it is the URL of that.")
+    return issuer
 
-    rules: TokenRules
-    algorithm: str
-    jwks_url: str
+
+def token_algorithm(environ: Mapping[str, str]) -> str:
+    """Return the algorithm that signs tokens.
+
+    Raises:
+        InvalidSetting: TOKEN_ALGORITHM is none that is supported.
+    """
+    return choice(environ, "TOKEN_ALGORITHM", ("RS256", "ES256"))
 
 
-def token_settings(environ: Mapping[str, str], *, unscoped_sees_all: bool = False) -> TokenSettings:
-    """Read the settings of tokens. Where *unscoped_sees_all*, no account means all accounts.
+def jwks_url(environ: Mapping[str, str]) -> str:
+    """Return where the issuer's keys are; empty if its discovery document says it.
+
+    Raises:
+        InvalidSetting: JWKS_URL is malformed.
+    """
+    return _https_url(environ, "JWKS_URL")
+
+
+def token_rules(environ: Mapping[str, str], *, unscoped_sees_all: bool = False) -> TokenRules:
+    """Return what a token must say. Where *unscoped_sees_all*, no account means all accounts.
 
     Raises:
         InvalidSetting: a variable is missing or malformed.
     """
-    issuer, audiences = environ.get("TOKEN_ISSUER", ""), tuple(listed(environ, "TOKEN_AUDIENCE"))
-    if not issuer or not audiences:
-        raise InvalidSetting("Tokens need TOKEN_ISSUER and TOKEN_AUDIENCE.")
-    for name in ("TOKEN_ISSUER", "JWKS_URL"):
-        if (url := environ.get(name)) and not re.fullmatch(_HTTPS_URL, url):
-            raise InvalidSetting(f"{name} must be an https URL.")
-    rules = TokenRules(
-        issuer=issuer,
+    audiences = tuple(listed(environ, "TOKEN_AUDIENCE"))
+    if not audiences:
+        raise InvalidSetting("TOKEN_AUDIENCE is missing: it names whom tokens must be for.")
+    return TokenRules(
+        issuer=token_issuer(environ),
         audiences=audiences,
         type=choice(environ, "TOKEN_TYPE", ("access", "id")),
         max_lifetime=timedelta(hours=whole_number(environ, "TOKEN_MAX_HOURS", _MAX_HOURS, most=7 * 24)),
@@ -46,5 +60,14 @@ def token_settings(environ: Mapping[str, str], *, unscoped_sees_all: bool = Fals
         regions_claim=environ.get("REGIONS_CLAIM", ""),
         unscoped_sees_all=unscoped_sees_all,
     )
-    algorithm = choice(environ, "TOKEN_ALGORITHM", ("RS256", "ES256"))
-    return TokenSettings(rules, algorithm, environ.get("JWKS_URL", ""))
+
+
+def _https_url(environ: Mapping[str, str], name: str) -> str:
+    url = environ.get(name, "")
+    scheme, _, rest = url.partition("://")
+    host, colon, port = rest.partition("/")[0].partition(":")
+    # not by a pattern, whose compilation would take a start longer
+    is_host = host.translate(_NO_PUNCTUATION).isalnum() and (port.isdecimal() or not colon)
+    if url and not (scheme == "https" and is_host and url.isascii() and url.isprintable() and " " not in url):
+        raise InvalidSetting(f"{name} must be an https URL.")
+    return url

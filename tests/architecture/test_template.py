@@ -25,8 +25,9 @@ from app.domain.sweep import Outcome
 from app.domain.tokens import TokenRules
 from app.entrypoints import keys, publisher, routes, send, stream, sweep
 from app.settings import LONGEST_STORE_CALL, InvalidSetting, Settings, SweepSettings
-from app.settings.tokens import TokenSettings, token_settings
+from app.settings.tokens import jwks_url, token_algorithm, token_issuer
 from tests.template import PATH, conditions, failed_rules, source, transformed
+from tests.tokens import REASONS, TokenSettings, token_settings
 
 API_GATEWAY_TIMEOUT = timedelta(seconds=29)
 
@@ -265,7 +266,7 @@ ALARMS: dict[str, dict[str, Any]] = {
     },
     "UnknownKeysAlarm": {
         "Metrics": [
-            {"Id": "unknown", **own_sum("HandshakesDeniedByReason", Reason=Reason.UNKNOWN_KEY.value)},
+            {"Id": "unknown", **own_sum("HandshakesDeniedByReason", Reason=Reason.UNKNOWN_KEY)},
             {"Id": "denied", **own_sum("HandshakesDenied")},
             {
                 "Id": "share",
@@ -909,7 +910,6 @@ def test_the_functions_share_one_image_and_differ_by_their_command() -> None:
             {
                 "KEYS_TABLE": {"Ref": "KeysTable"},
                 "TOKEN_ISSUER": "",
-                "TOKEN_AUDIENCE": "",
                 "TOKEN_ALGORITHM": "RS256",
                 "JWKS_URL": "",
             },
@@ -1014,8 +1014,11 @@ def test_a_functions_environment_gives_the_default_settings(function: str) -> No
 def test_the_settings_read_every_variable_of_a_function(function: str) -> None:
     variables = RecordingEnviron(environment(function, **TOKENS))
     Settings.from_environ(variables)
-    if function in {CONNECT, KEYS}:
+    if function == CONNECT:
         token_settings(variables)
+    if function == KEYS:
+        for read in (token_issuer, token_algorithm, jwks_url):
+            read(variables)
 
     assert set(variables) <= variables.names_read
 
@@ -1051,7 +1054,7 @@ def test_parameters_reach_the_settings_of_admission() -> None:
     chosen = {"Admission": "token", "Tickets": "true", **issuer, **audience, **claims, **origins}
     connects, fetches = (settings_of(function, **chosen) for function in (CONNECT, KEYS))
     connects_by = token_settings_of(CONNECT, **chosen)
-    fetches_by = token_settings_of(KEYS, JwksUrl="https://idp.example.com/keys", **chosen)
+    fetching = environment(KEYS, JwksUrl="https://idp.example.com/keys", **chosen)
 
     assert connects.admission_rule == "token_or_ticket"
     assert connects.allowed_origins == ("https://app.example.com", "https://*.example.org:8443")
@@ -1065,8 +1068,8 @@ def test_parameters_reach_the_settings_of_admission() -> None:
         accounts_claim="custom:accounts",
         regions_claim="regions",
     )
-    assert (fetches_by.rules.issuer, fetches_by.algorithm) == ("https://idp.example.com/", "ES256")
-    assert fetches_by.jwks_url == "https://idp.example.com/keys"
+    assert (token_issuer(fetching), token_algorithm(fetching)) == ("https://idp.example.com/", "ES256")
+    assert jwks_url(fetching) == "https://idp.example.com/keys"
     assert connects.keys_table == fetches.keys_table != ""
 
 
@@ -1080,7 +1083,8 @@ def test_the_settings_accept_the_limits_of_a_tokens_lifetime(limit: str) -> None
 def test_the_default_settings_of_tokens_are_those_of_the_parameters() -> None:
     needed = {"TOKEN_ISSUER": TOKENS["TokenIssuer"], "TOKEN_AUDIENCE": TOKENS["TokenAudience"]}
 
-    assert token_settings_of(CONNECT) == token_settings_of(KEYS) == token_settings(needed)
+    assert token_settings_of(CONNECT) == token_settings(needed)
+    assert token_algorithm(environment(KEYS, **TOKENS)) == token_algorithm({})
 
 
 @pytest.mark.parametrize("parameter", ["Admission", "TokenAlgorithm", "TokenType"])
@@ -1134,7 +1138,7 @@ URLS = (
         ("AllowedOrigins", Settings.from_environ, [*ORIGINS[0], ", ".join(ORIGINS[0])], ORIGINS[1]),
         ("AllowedOrigins", Settings.from_environ, [""], [f"https://a.example,{it}" for it in ORIGINS[1]]),
         ("TokenIssuer", token_settings, *URLS),
-        ("JwksUrl", token_settings, ["", *URLS[0]], URLS[1]),
+        ("JwksUrl", jwks_url, ["", *URLS[0]], URLS[1]),
     ],
 )
 def test_the_template_and_the_settings_agree_on_what_is_valid(
@@ -1148,7 +1152,7 @@ def test_the_template_and_the_settings_agree_on_what_is_valid(
     assert [value for value in accepted if not pattern.fullmatch(value)] == []
     assert [value for value in refused if pattern.fullmatch(value)] == []
     for value in accepted:
-        assert read(variables | {name: value})
+        read(variables | {name: value})
     for value in refused:
         with pytest.raises(InvalidSetting):
             read(variables | {name: value})
@@ -2061,4 +2065,4 @@ def test_the_readme_has_every_reason_of_a_denied_handshake() -> None:
     readme = (PATH.parent.parent / "README.md").read_text(encoding="utf-8")
     [row] = [line for line in readme.splitlines() if line.startswith("| `handshake.denied` |")]
 
-    assert set(Reason) <= set(re.findall(r"`([^`]+)`", row))
+    assert set(REASONS) <= set(re.findall(r"`([^`]+)`", row))

@@ -17,10 +17,11 @@ from moto import mock_aws
 
 from app.adapters.dynamodb.sdk import SdkTransport
 from app.adapters.dynamodb.tickets import DynamoDBTickets
-from app.domain.admission import Grant, Reason, Ticket
+from app.domain.admission import Grant, Reason
 from app.domain.errors import Denied, StorageUnavailable
 from app.domain.model import AccountId, ClientId, RegionName
 from app.domain.ports import Tickets, TicketStore
+from app.domain.tickets import Ticket
 from tests.builders import NOON, NOON_MS
 from tests.dynamodb_local import a_client, create_table
 from tests.fakes import FakeTickets

@@ -5,9 +5,9 @@ from datetime import timedelta
 import pytest
 from botocore.exceptions import ClientError
 
-from app.domain.admission import Ticket
 from app.domain.errors import StorageUnavailable
 from app.domain.model import AccountId, ClientId, RegionName
+from app.domain.tickets import Ticket
 from tests.builders import NOON
 from tests.desk import Desk
 

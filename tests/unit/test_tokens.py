@@ -103,7 +103,7 @@ def test_cognitos_access_token_has_a_client_id_in_the_place_of_an_audience() -> 
         (COGNITO | {"aud": None}, Reason.AUDIENCE),
     ],
 )
-def test_a_client_id_counts_only_in_cognitos_access_token(claims: dict[str, Any], reason: Reason) -> None:
+def test_a_client_id_counts_only_in_cognitos_access_token(claims: dict[str, Any], reason: str) -> None:
     assert refusal(claims, without={"aud"} - claims.keys()) == (reason, PRINCIPAL)
 
 
@@ -337,7 +337,14 @@ def test_a_claim_that_is_missing_or_null_grants_the_empty_value(claims: dict[str
 def test_a_missing_claim_of_accounts_grants_none_where_no_account_means_all(name: str) -> None:
     granted = grant(rules=some_rules(accounts_claim=name, unscoped_sees_all=True))
 
-    assert (granted.accounts, granted.regions) == ((), ("",))
+    assert (granted.accounts, granted.regions) == ([], ("",))
+
+
+def test_an_empty_account_in_the_claim_does_not_grant_all_where_it_means_all() -> None:
+    rules = some_rules(accounts_claim="accounts", unscoped_sees_all=True)
+
+    assert grant({"accounts": ["", "123456789012"]}, rules=rules).accounts == ["123456789012"]
+    assert grant({"accounts": ["", "*"]}, rules=rules).accounts == ["*"]
 
 
 def test_a_claim_that_is_not_configured_grants_nothing() -> None:

@@ -5,9 +5,10 @@ from hashlib import sha256
 
 from app.adapters.dynamodb.items import SECOND, Value, number
 from app.adapters.dynamodb.transport import ConditionFailed, Transport
-from app.domain.admission import Grant, Reason, Ticket
+from app.domain.admission import Grant, Reason
 from app.domain.errors import Denied, StorageUnavailable
 from app.domain.model import AccountId, ClientId, RegionName
+from app.domain.tickets import Ticket
 
 
 class DynamoDBTickets:
