@@ -104,7 +104,7 @@ def the_key(algorithm: str, owner: str = ISSUER) -> SigningKey:
 class TokenSettings(NamedTuple):
     """All settings of tokens."""
 
-    rules: TokenRules
+    rules: Mapping[str, object]
     algorithm: str
     jwks_url: str
 
@@ -112,7 +112,7 @@ class TokenSettings(NamedTuple):
 def token_settings(environ: Mapping[str, str], *, unscoped_sees_all: bool = False) -> TokenSettings:
     """Read the settings of tokens."""
     rules = token_rules(environ, unscoped_sees_all=unscoped_sees_all)
-    return TokenSettings(rules, token_algorithm(environ), jwks_url(environ))
+    return TokenSettings(vars(rules), token_algorithm(environ), jwks_url(environ))
 
 
 def some_rules(**changes: Any) -> TokenRules:

@@ -7,9 +7,9 @@ from dependency_injector import containers, providers
 from app.adapters.clock import SystemClock
 from app.adapters.dynamodb.direct import direct_transport
 from app.adapters.dynamodb.keys import DynamoDBKeyStore
+from app.adapters.tokens.algorithm import Algorithm
 from app.adapters.tokens.es256 import ES256
 from app.adapters.tokens.issuer import HttpsIssuer
-from app.adapters.tokens.keys import Algorithm
 from app.adapters.tokens.rs256 import RS256
 from app.domain import ports
 from app.domain.keys import RefreshKeys

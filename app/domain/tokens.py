@@ -38,24 +38,36 @@ class SignedToken:
         self.claims = claims
 
 
-class TokenRules(NamedTuple):
+class TokenRules:
     """What a token must say. Whatever it lacks is refused.
 
-    ``type`` is ``access`` or ``id``. The claims named by ``accounts_claim`` and
-    ``regions_claim`` have the granted values, as a list, or as a text with commas or
-    spaces between them; the one of ``clients_claim`` has names for the client, as a
+    *type* is ``access`` or ``id``. The claims named by *accounts_claim* and
+    *regions_claim* have the granted values, as a list, or as a text with commas or
+    spaces between them; the one of *clients_claim* has names for the client, as a
     list or one text. Without a claim, the empty value is granted. With
-    ``unscoped_sees_all`` no account means all of them, and only ``ANYTHING`` grants it.
+    *unscoped_sees_all* no account means all of them, and only ``ANYTHING`` grants it.
     """
 
-    issuer: str
-    audiences: Sequence[str]
-    type: str
-    max_lifetime: timedelta
-    clients_claim: str = ""
-    accounts_claim: str = ""
-    regions_claim: str = ""
-    unscoped_sees_all: bool = False
+    def __init__(  # noqa: PLR0913 - the settings of tokens
+        self,
+        *,
+        issuer: str,
+        audiences: Sequence[str],
+        type: str,  # noqa: A002 - the field's word
+        max_lifetime: timedelta,
+        clients_claim: str = "",
+        accounts_claim: str = "",
+        regions_claim: str = "",
+        unscoped_sees_all: bool = False,
+    ) -> None:
+        self.issuer = issuer
+        self.audiences = audiences
+        self.type = type
+        self.max_lifetime = max_lifetime
+        self.clients_claim = clients_claim
+        self.accounts_claim = accounts_claim
+        self.regions_claim = regions_claim
+        self.unscoped_sees_all = unscoped_sees_all
 
     def grant(self, token: SignedToken, at: datetime) -> Grant:
         """Return what *token* grants.

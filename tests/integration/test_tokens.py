@@ -28,9 +28,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from app.adapters.clock import SystemClock
+from app.adapters.tokens.algorithm import Algorithm
 from app.adapters.tokens.encoding import Malformed, bytes_in, object_in
 from app.adapters.tokens.es256 import ES256
-from app.adapters.tokens.keys import Algorithm, UnusableKey, usable_key
+from app.adapters.tokens.keys import UnusableKey, usable_key
 from app.adapters.tokens.rs256 import RS256
 from app.adapters.tokens.signatures import MAX_TOKEN, TokenSignatures
 from app.domain.admission import Reason

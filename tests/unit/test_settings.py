@@ -6,7 +6,6 @@ import pytest
 
 from app.domain.admission import Origin
 from app.domain.model import Network
-from app.domain.tokens import TokenRules
 from app.settings import (
     LONGEST_STORE_CALL,
     InvalidSetting,
@@ -414,16 +413,16 @@ def test_two_settings_for_a_clients_connections_must_agree() -> None:
 
 def test_every_other_setting_of_tokens_has_a_default() -> None:
     assert token_settings(TOKENS) == TokenSettings(
-        rules=TokenRules(
-            issuer="https://issuer.example.com/",
-            audiences=("switchboard",),
-            type="access",
-            max_lifetime=timedelta(hours=24),
-            clients_claim="",
-            accounts_claim="",
-            regions_claim="",
-            unscoped_sees_all=False,
-        ),
+        rules={
+            "issuer": "https://issuer.example.com/",
+            "audiences": ("switchboard",),
+            "type": "access",
+            "max_lifetime": timedelta(hours=24),
+            "clients_claim": "",
+            "accounts_claim": "",
+            "regions_claim": "",
+            "unscoped_sees_all": False,
+        },
         algorithm="RS256",
         jwks_url="",
     )
@@ -443,16 +442,16 @@ def test_every_variable_of_tokens_is_read() -> None:
     }
 
     assert token_settings(environ, unscoped_sees_all=True) == TokenSettings(
-        rules=TokenRules(
-            issuer="https://127.0.0.1:8443/realms/acme",
-            audiences=("switchboard", "other"),
-            type="id",
-            max_lifetime=timedelta(days=7),
-            clients_claim="clients",
-            accounts_claim="https://example.com/accounts",
-            regions_claim="regions",
-            unscoped_sees_all=True,
-        ),
+        rules={
+            "issuer": "https://127.0.0.1:8443/realms/acme",
+            "audiences": ("switchboard", "other"),
+            "type": "id",
+            "max_lifetime": timedelta(days=7),
+            "clients_claim": "clients",
+            "accounts_claim": "https://example.com/accounts",
+            "regions_claim": "regions",
+            "unscoped_sees_all": True,
+        },
         algorithm="ES256",
         jwks_url="https://127.0.0.1:8443/keys?format=jwk",
     )

@@ -8,7 +8,8 @@ from io import BytesIO
 
 import pycurl
 
-from app.adapters.tokens.keys import Algorithm, UnusableKey, usable_key
+from app.adapters.tokens.algorithm import Algorithm
+from app.adapters.tokens.keys import UnusableKey, usable_key
 from app.domain.errors import IssuerUnavailable
 from app.domain.tokens import Key
 

@@ -1,40 +1,19 @@
 """Keys: which of those that an issuer publishes (RFC 7517) check signatures of an algorithm."""
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from app.domain.tokens import Key
+
+if TYPE_CHECKING:  # a start does not wait for its definition
+    from app.adapters.tokens.algorithm import Algorithm
 
 
 class UnusableKey(ValueError):
     """A key that can't check signatures of the algorithm: malformed, weak, or of another kind."""
 
 
-class Algorithm(Protocol):
-    """An algorithm of signatures (RFC 7518, 3.1).
-
-    ``name`` is what tokens call it, ``members`` are those of its keys.
-    """
-
-    name: str
-    members: tuple[str, ...]
-
-    def holds(self, key: Key, signature: bytes, signed: bytes) -> bool:
-        """Return whether *signature* is that of *signed* by *key*.
-
-        Raises:
-            UnusableKey: it can't be checked with this key.
-        """
-
-    def check_key(self, key: Key) -> None:
-        """Check that ``holds`` can use *key*.
-
-        Raises:
-            UnusableKey: it can't.
-        """
-
-
-def usable_key(jwk: Mapping[str, object], algorithm: Algorithm) -> Key:
+def usable_key(jwk: Mapping[str, object], algorithm: "Algorithm") -> Key:
     """Return of *jwk* what *algorithm* needs.
 
     Raises:

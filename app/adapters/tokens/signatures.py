@@ -2,12 +2,16 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from app.adapters.tokens.encoding import Malformed, bytes_in, object_in
-from app.adapters.tokens.keys import Algorithm, UnusableKey
+from app.adapters.tokens.keys import UnusableKey
 from app.domain.admission import Reason
 from app.domain.errors import Denied
 from app.domain.tokens import Key, SignedToken
+
+if TYPE_CHECKING:
+    from app.adapters.tokens.algorithm import Algorithm
 
 MAX_TOKEN = 8192
 """Characters in a token. API Gateway takes 10,240 bytes of headers in all (its quotas page)."""
@@ -22,7 +26,7 @@ class TokenSignatures:
     header (``jwk``, ``jku``, ``x5u``, ``x5c``) is not looked at.
     """
 
-    def __init__(self, algorithm: Algorithm, find_key: Callable[[str, datetime], Key | None]) -> None:
+    def __init__(self, algorithm: "Algorithm", find_key: Callable[[str, datetime], Key | None]) -> None:
         self._algorithm = algorithm
         self._find_key = find_key
 
