@@ -147,13 +147,13 @@ class _Steps:
         self._screen.say(what)
         if token:
             self._shown.append(token)
-        before = self._stack.items()
+        before = self._stack.connections()
         try:
             with self._connected(token, query or {}, origin):
                 raise DemoFailure("A HANDSHAKE THAT MUST BE REFUSED WAS ADMITTED.")
         except InvalidStatus as refusal:
             answered = refusal.response.status_code
-        if self._stack.items() != before:
+        if self._stack.connections() != before:
             raise DemoFailure("A handshake was refused, and the table is another than before.")
         self._refused += 1
         records = self._stack.records("handshake.denied")

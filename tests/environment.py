@@ -5,7 +5,7 @@ from collections.abc import MutableMapping
 
 from infra.environment import clear_aws_settings
 
-_MAKE = ("MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS")
+_MAKE = ("ARGS", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS")
 """What `make test` gives to a make that a test starts: its own ARGS among them."""
 
 USERS = {name: value for name, value in os.environ.items() if name not in _MAKE}

@@ -11,8 +11,8 @@ from app.domain.errors import Denied
 from app.domain.events import Event
 from app.domain.lifecycle import ProbeResult
 from app.domain.model import Connection
-from app.domain.tickets import Ticket
-from app.domain.tokens import IssuedKeys
+from app.domain.tickets import MAX_SKEW, MAX_TICKET_LIFETIME, Ticket
+from app.domain.tokens import KeySet
 from tests.builders import NOON
 
 
@@ -150,17 +150,17 @@ class FakeQueue:
 class FakeKeyStore:
     """KeyStore that counts its ``reads``. While there is an ``error``, each call raises it."""
 
-    def __init__(self, issued: IssuedKeys | None = None) -> None:
+    def __init__(self, issued: KeySet | None = None) -> None:
         self.issued = issued
         self.reads = 0
         self.error: Exception | None = None
 
-    def load(self) -> IssuedKeys | None:
+    def load(self) -> KeySet | None:
         self.reads += 1
         self._fail()
         return self.issued
 
-    def save(self, issued: IssuedKeys) -> None:
+    def save(self, issued: KeySet) -> None:
         self._fail()
         if self.issued is None or issued.fetched_at >= self.issued.fetched_at:
             self.issued = issued
@@ -168,6 +168,9 @@ class FakeKeyStore:
     def _fail(self) -> None:
         if self.error is not None:
             raise self.error
+
+
+_LONGEST_TICKET = MAX_TICKET_LIFETIME + MAX_SKEW
 
 
 class FakeTickets:
@@ -191,9 +194,9 @@ class FakeTickets:
     def redeem(self, secret: str, at: datetime) -> Grant:
         self._fail()
         ticket = self._kept.pop(secret, None)
-        if ticket is None or at >= ticket.expires_at.replace(microsecond=0):
-            raise Denied(Reason.TICKET)
-        return ticket.grant()
+        if ticket is not None and at < ticket.expires_at.replace(microsecond=0) <= at + _LONGEST_TICKET:
+            return ticket.grant()
+        raise Denied(Reason.TICKET)
 
     def _fail(self) -> None:
         if self.error is not None:

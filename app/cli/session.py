@@ -126,11 +126,9 @@ class Session:
         table = self.table or os.environ.get("CONNECTIONS_TABLE", "")
         try:
             settings = Settings.from_environ(_completed(os.environ, table))
-            table = self._table_of(settings)
+            table = required(os.environ.get(variable, ""), variable) if variable else self._table_of(settings)
             if settings.storage != "memory":
                 check_sdk_settings()
-            if variable:
-                table = required(os.environ.get(variable, ""), variable)
             yield self.build(settings), settings
         except (
             BotoCoreError,

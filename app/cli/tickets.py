@@ -7,7 +7,7 @@ import typer
 
 from app.cli import screen
 from app.cli.commands import cli
-from app.domain.operations import MAX_TICKET_LIFETIME
+from app.domain.tickets import MAX_TICKET_LIFETIME
 
 if TYPE_CHECKING:
     from app.cli.session import Session

@@ -45,14 +45,14 @@ class Admission(containers.DeclarativeContainer):
         keys_table,
         issuer,
     )
-    key_ring = providers.Singleton(Imported("app.domain.keys:read_keys"), key_store, clock)
+    key_sets = providers.Singleton(Imported("app.domain.keys:cached_keys"), key_store, clock)
     algorithm = providers.Selector(
         providers.Callable(Imported("app.settings.tokens:token_algorithm"), environ),
         RS256=providers.Singleton(Imported("app.adapters.tokens.rs256:RS256")),
         ES256=providers.Singleton(Imported("app.adapters.tokens.es256:ES256")),
     )
     signatures = providers.Singleton(
-        Imported("app.adapters.tokens.signatures:TokenSignatures"), algorithm, key_ring
+        Imported("app.adapters.tokens.signatures:TokenSignatures"), algorithm, key_sets
     )
     rules = providers.Singleton(
         Imported("app.settings.tokens:token_rules"),

@@ -6,16 +6,14 @@ from datetime import datetime
 from typing import NamedTuple, Self
 
 from app.domain.errors import Denied
-from app.domain.model import Handshake
+from app.domain.model import LAST_PORT, ORIGIN, Handshake
 
 TICKET = "ticket"
 """The query parameter of a ticket; none of a connection's attributes has it."""
-ANYTHING = "*"
+WILDCARD = "*"
 """The granted value that stands for every one."""
 
-_ORIGIN = r"([a-z][a-z0-9+.-]*)://(\*\.)?([a-z0-9_-][a-z0-9._-]*|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_LAST_PORT = 65535
 
 
 class Reason:
@@ -56,14 +54,14 @@ class Origin:
         Raises:
             ValueError: it is none.
         """
-        match = re.fullmatch(_ORIGIN, text.lower()) if text.isascii() else None
+        match = re.fullmatch(ORIGIN, text.lower()) if text.isascii() else None
         if match is None:
             raise ValueError(text)
-        scheme, subdomains, host, port = match.groups()
+        scheme, subdomains, name, address, port = match.groups()
         number = int(port or _DEFAULT_PORTS.get(scheme, 0))
-        if not 0 < number <= _LAST_PORT:
+        if not 0 < number <= LAST_PORT:
             raise ValueError(text)
-        return cls(scheme, host, number, any_subdomain=subdomains is not None)
+        return cls(scheme, name or address, number, any_subdomain=subdomains is not None)
 
     def covers(self, other: Self) -> bool:
         """Return whether *other* is this origin, or one of those that this stands for."""
@@ -77,7 +75,7 @@ class Grant(NamedTuple):
     """What a client may say of itself.
 
     ``clients`` are names for it besides *principal*. In each of the three,
-    ``ANYTHING`` stands for every value, and an empty text for none.
+    ``WILDCARD`` stands for every value, and an empty text for none.
     """
 
     principal: str
@@ -110,12 +108,12 @@ class Grant(NamedTuple):
         if name is None:
             return self.principal
         names = (self.principal, *self.clients)
-        if ANYTHING in names[1:] or any(it and (name == it or name.startswith(f"{it}/")) for it in names):
+        if WILDCARD in names[1:] or any(it and (name == it or name.startswith(f"{it}/")) for it in names):
             return name
         raise Denied(Reason.CLIENT, self.principal)
 
     def _value(self, value: str, granted: Sequence[str], reason: str) -> str:
-        if value in granted or ANYTHING in granted:
+        if value in granted or WILDCARD in granted:
             return value
         if not value and len(granted) == 1:
             return granted[0]

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from app.domain.tokens import TokenRules
 
 _TOKEN_PARAMETERS = frozenset({"token", "access_token", "id_token", "jwt", "authorization", "bearer"})
-_JWT_BEGINS = "eyJ"  # '{"', which every token begins with, in Base64
-_JWT_DOTS = 2
+_TOKEN_DOTS = 2
+_MIN_TOKEN = 64  # characters; the signature alone has more
 
 
 class RestrictedAdmission:
@@ -48,7 +48,7 @@ class RestrictedAdmission:
         except ValueError:
             raise Denied(Reason.ORIGIN) from None
         if not any(allowed.covers(origin) for allowed in self._origins):
-            raise Denied(Reason.ORIGIN)
+            raise Denied(Reason.ORIGIN, origin=f"{origin.scheme}://{origin.host}:{origin.port}")
 
     def _grant(self, handshake: Handshake, at: datetime) -> Grant:
         if _has_token(handshake.query):
@@ -97,6 +97,12 @@ def _token(handshake: Handshake) -> str | None:
 def _has_token(query: Mapping[str, str]) -> bool:
     """Return whether a token is in *query*: it would lie in logs and in a browser's history."""
     return any(
-        name.lower() in _TOKEN_PARAMETERS or (value.startswith(_JWT_BEGINS) and value.count(".") == _JWT_DOTS)
-        for name, value in query.items()
+        name.lower() in _TOKEN_PARAMETERS or _looks_like_a_token(value) for name, value in query.items()
     )
+
+
+def _looks_like_a_token(value: str) -> bool:
+    if value.count(".") != _TOKEN_DOTS:
+        return False
+    # '{"' in Base64; whatever follows the brace, the first letter is this one
+    return value.startswith("eyJ") or (value.startswith("e") and len(value) >= _MIN_TOKEN)

@@ -34,14 +34,16 @@ class InvalidHandshake(SwitchboardError):
 class Denied(SwitchboardError):
     """A handshake of somebody who may not come in. Nothing is stored.
 
-    ``reason`` is one of admission.Reason, for the log. ``principal`` is who shows the token, if its
-    signature held; ``source_ip`` is where the handshake comes from.
+    ``reason`` is one of admission.Reason, for the log. ``principal`` is who shows the
+    token, if its signature held; ``origin`` is that of the web page, if it is refused;
+    ``source_ip`` is where the handshake comes from.
     """
 
-    def __init__(self, reason: str, principal: str | None = None) -> None:
+    def __init__(self, reason: str, principal: str | None = None, *, origin: str | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
         self.principal = principal
+        self.origin = origin
         self.source_ip = ""
 
 

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from app.domain.errors import KeysUnavailable, StorageUnavailable
-from app.domain.tokens import IssuedKeys
+from app.domain.tokens import KeySet
 
 if TYPE_CHECKING:
     from app.domain.ports import Clock, Issuer, KeyStore
@@ -18,7 +18,7 @@ GOOD_FOR = timedelta(hours=1)
 """How long keys are used after they were fetched: the issuer may be down that long."""
 
 
-class KeyRing:
+class KeySetCache:
     """The keys that handshakes use: a copy of what *store* has.
 
     The copy is read again once newer keys should be there, and for a key that it lacks,
@@ -28,7 +28,7 @@ class KeyRing:
 
     def __init__(self, store: "KeyStore") -> None:
         self._store = store
-        self._issued: IssuedKeys | None = None
+        self._issued: KeySet | None = None
         self._read_at: datetime | None = None
 
     def __call__(self, key_id: str, at: datetime) -> "Key | None":
@@ -44,12 +44,12 @@ class KeyRing:
             raise KeysUnavailable("TooOld")
         return issued.keys.get(key_id)
 
-    def _is_due(self, issued: IssuedKeys, key_id: str, at: datetime) -> bool:
-        if self._read_at is not None and at - self._read_at < READ_EVERY:
+    def _is_due(self, issued: KeySet, key_id: str, at: datetime) -> bool:
+        if self._read_at is not None and timedelta() <= at - self._read_at < READ_EVERY:
             return False
         return key_id not in issued.keys or at - issued.fetched_at >= REFRESH_EVERY
 
-    def read(self, at: datetime) -> IssuedKeys:
+    def read(self, at: datetime) -> KeySet:
         """Read the keys and return them; if that fails, the copy.
 
         Raises:
@@ -68,14 +68,14 @@ class KeyRing:
         return issued
 
 
-def read_keys(store: "KeyStore", clock: "Clock") -> KeyRing:
-    """Return a ring that has read the keys of *store*; where that fails, the first token tries again."""
-    ring = KeyRing(store)
+def cached_keys(store: "KeyStore", clock: "Clock") -> KeySetCache:
+    """Return a cache that has read the keys of *store*; where that fails, the first token tries again."""
+    cache = KeySetCache(store)
     try:
-        ring.read(clock.now())
+        cache.read(clock.now())
     except KeysUnavailable:
-        return ring
-    return ring
+        return cache
+    return cache
 
 
 class RefreshKeys:
@@ -86,7 +86,7 @@ class RefreshKeys:
         self._store = store
         self._clock = clock
 
-    def __call__(self) -> IssuedKeys:
+    def __call__(self) -> KeySet:
         """Return the keys that are kept now.
 
         Raises:
@@ -94,6 +94,6 @@ class RefreshKeys:
             StorageUnavailable: the store did not confirm in time.
         """
         at = self._clock.now()  # before: keys are never taken for newer than they are
-        issued = IssuedKeys(self._issuer.keys(), at)
+        issued = KeySet(self._issuer.keys(), at)
         self._store.save(issued)
         return issued

@@ -36,6 +36,9 @@ MAX_ATTRIBUTE = 256
 _CONTROL = r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]"
 _ACCOUNT_DIGITS = 12
 # The shape only, since AWS adds regions: ap-northeast-2, us-gov-west-1, us-isob-east-1, eusc-de-east-1.
+ORIGIN = r"([a-z][a-z0-9+.-]*)://(?:(\*\.)?([a-z0-9_-][a-z0-9._-]*)|(\[[0-9a-f:.]+\]))(?::([0-9]{1,5}))?"
+"""The pattern of an origin, or of its subdomains: scheme, ``*.``, name or address, port (RFC 6454)."""
+LAST_PORT = 65535
 REGION = re.compile(r"[a-z]{2,8}(-[a-z]{2,16}){1,3}-[0-9]{1,2}")
 
 
@@ -75,6 +78,10 @@ class Handshake(NamedTuple):
     stage: str | None = None
     principal_id: str | None = None
     admitted_until: datetime | None = None
+
+    def __repr__(self) -> str:
+        """Leave out the query and the headers: they may have a token."""
+        return f"Handshake({self.connection_id!r})"
 
     def offered_protocols(self) -> list[str]:
         """Return the subprotocols that the client offers (RFC 6455, 11.3.4)."""

@@ -9,9 +9,7 @@ from app.domain.lifecycle import MAX_CONNECTION_DURATION, ProbeResult, age_of, i
 from app.domain.model import Connection, ConnectionId, account_id, client_id, region_name
 from app.domain.ports import Clock, ConnectionTable, Gateway, TicketStore
 from app.domain.selection import Page, Selection
-from app.domain.tickets import Ticket
-
-MAX_TICKET_LIFETIME = timedelta(seconds=60)
+from app.domain.tickets import MAX_TICKET_LIFETIME, Ticket
 
 
 @dataclass(frozen=True, slots=True)

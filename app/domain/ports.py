@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # not needed by the handshakes
     from app.domain.presence import Client, Presence
     from app.domain.selection import Page, Selection
     from app.domain.tickets import Ticket
-    from app.domain.tokens import IssuedKeys, Key, SignedToken
+    from app.domain.tokens import Key, KeySet, VerifiedToken
 
 
 class Clock(Protocol):
@@ -65,7 +65,7 @@ class Tokens(Protocol):
 class Signatures(Protocol):
     """The signatures of an issuer."""
 
-    def verify(self, token: str, at: datetime) -> "SignedToken":
+    def verify(self, token: str, at: datetime) -> "VerifiedToken":
         """Return what is in *token*, whose signature holds.
 
         Raises:
@@ -77,14 +77,14 @@ class Signatures(Protocol):
 class KeyStore(Protocol):
     """Where the keys of one issuer are kept. Every adapter passes tests/contract."""
 
-    def load(self) -> "IssuedKeys | None":
+    def load(self) -> "KeySet | None":
         """Return the keys, consistent with every earlier write; ``None`` if there are none yet.
 
         Raises:
             StorageUnavailable: the store did not answer in time.
         """
 
-    def save(self, issued: "IssuedKeys") -> None:
+    def save(self, issued: "KeySet") -> None:
         """Keep the keys in the place of those that were fetched earlier; later ones stay.
 
         Raises:
@@ -135,7 +135,7 @@ class ConnectionStore(Protocol):
     counts until it is deleted; the sweep deletes it if the storage does not.
 
     A call ends within 22 s, by a result or an error: see LONGEST_STORE_CALL in
-    app/settings.py.
+    app/settings.
     """
 
     def add(self, connection: Connection) -> Connection:

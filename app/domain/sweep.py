@@ -207,10 +207,11 @@ class _Run:
             yield None
         if now >= self._until:
             self.outcomes[Outcome.LEFT_FOR_NEXT_TIME] += 1
-        elif decision.admitted_until is not None and now >= decision.admitted_until:
+            return
+        self.probed += 1
+        if decision.admitted_until is not None and now >= decision.admitted_until:
             self._end(decision)
         else:
-            self.probed += 1
             yield decision
 
     def _decision(self, entry: Entry, now: datetime) -> Outcome | Connection:
@@ -235,7 +236,9 @@ class _Run:
             self._tasks.append(self._use_case.workers.start(partial(self._ended, connection)))
 
     def _ended(self, connection: Connection) -> Outcome:
-        """Close *connection*, and return what became of it."""
+        """Close *connection* unless the time is up by now, and return what became of it."""
+        if self._clock.now() >= self._until:
+            return Outcome.LEFT_FOR_NEXT_TIME
         result = self._use_case.gateway.close(connection)
         if result is ProbeResult.GONE:
             return self._deleted(connection, Outcome.GONE)

@@ -1,10 +1,14 @@
 """Tickets, which admit people without an identity provider."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from app.domain.admission import Grant
 from app.domain.model import AccountId, ClientId, RegionName
+
+MAX_TICKET_LIFETIME = timedelta(seconds=60)
+MAX_SKEW = timedelta(seconds=60)
+"""How far the clock of who mints a ticket may be ahead of ours."""
 
 
 class Ticket(NamedTuple):

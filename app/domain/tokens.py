@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
-from app.domain.admission import ANYTHING, Grant, Reason
+from app.domain.admission import WILDCARD, Grant, Reason
 from app.domain.errors import Denied, InvalidHandshake
 from app.domain.model import account_id, client_id, region_name
 
@@ -23,14 +23,14 @@ type Key = Mapping[str, str]
 """A public key as a JWK (RFC 7517), with what its kind needs and nothing else."""
 
 
-class IssuedKeys(NamedTuple):
+class KeySet(NamedTuple):
     """The keys of an issuer by their ids, and when they were fetched from it."""
 
     keys: Mapping[str, Key]
     fetched_at: datetime
 
 
-class SignedToken:
+class VerifiedToken:
     """A token whose signature holds: its header and its claims, as JSON has them."""
 
     def __init__(self, header: Mapping[str, object], claims: Mapping[str, object]) -> None:
@@ -44,8 +44,11 @@ class TokenRules:
     *type* is ``access`` or ``id``. The claims named by *accounts_claim* and
     *regions_claim* have the granted values, as a list, or as a text with commas or
     spaces between them; the one of *clients_claim* has names for the client, as a
-    list or one text. Without a claim, the empty value is granted. With
-    *unscoped_sees_all* no account means all of them, and only ``ANYTHING`` grants it.
+    list or one text. Without a claim, the empty value is granted.
+
+    But only ``WILDCARD`` in a claim grants everything. With *unscoped_sees_all* no account
+    means all of them; and no region means all of an account's, which is granted
+    only if no claim is named for regions.
     """
 
     def __init__(  # noqa: PLR0913 - the settings of tokens
@@ -69,7 +72,7 @@ class TokenRules:
         self.regions_claim = regions_claim
         self.unscoped_sees_all = unscoped_sees_all
 
-    def grant(self, token: SignedToken, at: datetime) -> Grant:
+    def grant(self, token: VerifiedToken, at: datetime) -> Grant:
         """Return what *token* grants.
 
         Raises:
@@ -82,21 +85,26 @@ class TokenRules:
                 raise Denied(reason, principal)
             if principal is None:
                 raise Denied(Reason.MALFORMED)
+            accounts = self._accounts(claims)
             return Grant(
                 principal,
                 clients=_granted(claims, self.clients_claim, client_id, (), splits=False),
-                accounts=self._accounts(claims),
-                regions=_granted(claims, self.regions_claim, region_name, ("",)),
-                until=_time(claims, "exp"),
+                accounts=accounts,
+                regions=self._regions(claims, accounts),
+                until=_until(claims, at),
             )
         except _WrongType:
             raise Denied(Reason.MALFORMED, principal) from None
 
     def _accounts(self, claims: Mapping[str, object]) -> Sequence[str]:
         granted = _granted(claims, self.accounts_claim, account_id, ("",))
-        return [it for it in granted if it] if self.unscoped_sees_all else granted
+        return _without_empty(granted) if self.unscoped_sees_all else granted
 
-    def _faults(self, token: SignedToken, at: datetime) -> "Iterator[str]":
+    def _regions(self, claims: Mapping[str, object], accounts: Sequence[str]) -> Sequence[str]:
+        granted = _granted(claims, self.regions_claim, region_name, ("",))
+        return _without_empty(granted) if self.regions_claim and any(accounts) else granted
+
+    def _faults(self, token: VerifiedToken, at: datetime) -> "Iterator[str]":
         claims = token.claims
         if claims.get("iss") != self.issuer:
             yield Reason.ISSUER
@@ -105,13 +113,13 @@ class TokenRules:
         if not self._has_type(token):
             yield Reason.TYPE
         ends, issued, begins = (_time(claims, name) for name in ("exp", "iat", "nbf"))
-        if ends is None:
+        if ends is None or issued is None:
             raise _WrongType
         if at >= ends + LEEWAY:
             yield Reason.EXPIRED
-        if any(it is not None and it - LEEWAY > at for it in (issued, begins)):
+        if issued - LEEWAY > at or (begins is not None and begins - LEEWAY > at):
             yield Reason.NOT_YET
-        if ends - (issued or at) > self.max_lifetime:
+        if ends - issued > self.max_lifetime:
             yield Reason.LIFETIME
 
     def _is_for_us(self, claims: Mapping[str, object]) -> bool:
@@ -120,7 +128,7 @@ class TokenRules:
         audiences = named if isinstance(named, list) else [named]
         return all(isinstance(it, str) for it in audiences) and any(it in self.audiences for it in audiences)
 
-    def _has_type(self, token: SignedToken) -> bool:
+    def _has_type(self, token: VerifiedToken) -> bool:
         kind = token.header.get("typ", "jwt")
         if not isinstance(kind, str) or kind.lower().removeprefix("application/") not in _TYPES[self.type]:
             return False
@@ -154,6 +162,16 @@ def _time(claims: Mapping[str, object], name: str) -> datetime | None:
     return _EPOCH + timedelta(milliseconds=int(seconds * 1000))
 
 
+def _until(claims: Mapping[str, object], at: datetime) -> datetime | None:
+    """Return when the token expires; of one that has, the end of the leeway: nobody is admitted in vain."""
+    ends = _time(claims, "exp")
+    return ends if ends is None or at < ends else ends + LEEWAY
+
+
+def _without_empty(granted: Sequence[str]) -> Sequence[str]:
+    return [it for it in granted if it]
+
+
 def _granted(
     claims: Mapping[str, object],
     name: str,
@@ -162,7 +180,7 @@ def _granted(
     *,
     splits: bool = True,
 ) -> Sequence[str]:
-    """Return the values in the claim *name* that keep *rule* or are ``ANYTHING``; *absent* without it."""
+    """Return the values in the claim *name* that keep *rule* or are ``WILDCARD``; *absent* without it."""
     claim = claims.get(name) if name else None
     if claim is None:
         return absent
@@ -170,7 +188,7 @@ def _granted(
         claim = claim.replace(",", " ").split() if splits else [claim]
     if not isinstance(claim, list) or not all(isinstance(it, str) for it in claim):
         raise _WrongType
-    return [it for it in claim if it == ANYTHING or _keeps(rule, it)]
+    return [it for it in claim if it == WILDCARD or _keeps(rule, it)]
 
 
 def _keeps(rule: "Callable[[str], str]", value: str) -> bool:

@@ -17,7 +17,7 @@ from app.entrypoints.events import Response
 logger = logging.getLogger("switchboard")
 
 _NOT_GRANTED = ("origin", "client", "account", "region")
-"""The reasons that are a 403: it is known who asks, or nothing would help. Any other is a 401."""
+"""The reasons that are a 403; any other is a 401."""
 
 
 class Routes:
@@ -124,6 +124,8 @@ def _not_admitted(error: Denied | KeysUnavailable, facts: dict[str, object]) -> 
     facts |= {"event": "handshake.denied", "reason": error.reason, "sourceIp": error.source_ip}
     if error.principal is not None:
         facts["principalId"] = error.principal
+    if error.origin is not None:
+        facts["origin"] = error.origin
     logger.warning("handshake denied", extra=facts)
     if error.reason in _NOT_GRANTED:
         return events.response(403, "This is not granted.")

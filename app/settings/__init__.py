@@ -6,7 +6,7 @@ from datetime import timedelta
 from socket import AF_INET6, inet_pton
 from typing import NamedTuple, Self
 
-from app.domain.model import MAX_ATTRIBUTES, MAX_NAME, REGION, Network
+from app.domain.model import LAST_PORT, MAX_ATTRIBUTES, MAX_NAME, ORIGIN, REGION, Network
 
 LONGEST_STORE_CALL = timedelta(seconds=22)
 """The longest allowed store call.
@@ -24,7 +24,6 @@ _QUEUE = r"[A-Za-z0-9_-]{1,80}"  # SQS's developer guide, 'Queue and message ide
 _TABLE = re.compile(r"(?:arn:[a-z-]+:dynamodb:[a-z0-9-]+:[0-9]{12}:table/)?[A-Za-z0-9_.-]{3,255}")
 _ENDPOINT = r"https?://(?:[A-Za-z0-9._-]+|\[(?P<ipv6>[0-9A-Fa-f:.]+)])(?::(?P<port>[0-9]{1,5}))?/?"
 _PATH = r"[!-~]*"  # of a URL, where anything else is percent-encoded
-_LAST_PORT = 65535
 _DIGITS = r"[0-9]{1,9}"
 _MAX_SWEEP_ROUND = timedelta(hours=2)  # through all segments
 _PURPOSES = {
@@ -231,13 +230,12 @@ def _connections_per_client(environ: Mapping[str, str]) -> int | None:
 def _allowed_origins(environ: Mapping[str, str]) -> tuple[str, ...]:
     origins = tuple(listed(environ, "ALLOWED_ORIGINS"))
     for origin in origins:
-        scheme, _, rest = origin.partition("://")
-        if scheme not in {"http", "https"} or "/" in rest or "*" in rest.removeprefix("*."):
+        match = re.fullmatch(ORIGIN, origin.lower()) if origin.isascii() else None
+        if match is None or match[1] not in {"http", "https"} or not 0 < int(match[5] or 1) <= LAST_PORT:
             raise InvalidSetting(
                 "ALLOWED_ORIGINS must be origins like https://app.example.com or https://*.example.com, "
                 f"separated by commas; {origin!r} is none."
             )
-        _endpoint("ALLOWED_ORIGINS", f"{scheme}://{rest.removeprefix('*.')}")
     return origins
 
 
@@ -296,7 +294,7 @@ def _endpoint(name: str, value: str) -> str:
     match = re.fullmatch(_ENDPOINT, value)
     if (
         match is None
-        or not 0 < int(match["port"] or 1) <= _LAST_PORT
+        or not 0 < int(match["port"] or 1) <= LAST_PORT
         or (match["ipv6"] and not _is_ipv6(match["ipv6"]))
     ):
         raise InvalidSetting(f"{name} must be an http or https URL of a host, and a port if need be.")

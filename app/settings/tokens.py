@@ -8,7 +8,7 @@ from app.settings import InvalidSetting, choice, listed, whole_number
 
 _NO_PUNCTUATION = {ord(it): None for it in "._-"}
 _MAX_HOURS = 24
-"""An issuer's tokens last for an hour, as a rule, and a day at most (Cognito, Auth0, Entra)."""
+"""The longest that Cognito and, by default, Auth0 issue tokens for; an hour is usual."""
 
 
 def token_issuer(environ: Mapping[str, str]) -> str:

@@ -186,7 +186,7 @@ def test_the_settings_reach_the_check_of_tokens() -> None:
     rules, signatures, tokens = container.rules(), container.signatures(), container.tokens()
 
     assert isinstance(signatures, TokenSignatures)
-    assert vars(signatures) == {"_algorithm": container.algorithm(), "_find_key": container.key_ring()}
+    assert vars(signatures) == {"_algorithm": container.algorithm(), "_find_key": container.key_sets()}
     assert isinstance(container.algorithm(), ES256)
     assert vars(tokens) == {"_signatures": signatures, "_rules": rules}
     assert (rules.type, rules.accounts_claim, rules.unscoped_sees_all) == ("id", "accounts", True)

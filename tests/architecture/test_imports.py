@@ -50,7 +50,7 @@ def test_every_contract_is_kept(checkout: Path) -> None:
         ("app/utils.py", "", "Imports point inward"),  # a module in no layer
         ("app/domain/model.py", "import json", "The domain knows no I/O, no AWS and no injector"),
         ("app/domain/ports.py", "import boto3", "The domain knows no I/O, no AWS and no injector"),
-        ("app/settings.py", "import dependency_injector", "Only the containers know the injector"),
+        ("app/settings/__init__.py", "import dependency_injector", "Only the containers know the injector"),
         ("app/entrypoints/routes.py", "import dependency_injector", "Only the containers know the injector"),
         ("app/entrypoints/routes.py", "import app.adapters.memory", "Only the containers pick adapters"),
         ("app/adapters/memory.py", "import app.adapters.clock", "Adapters do not know each other"),

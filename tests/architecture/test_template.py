@@ -824,12 +824,6 @@ def test_api_gateway_lets_anybody_through_by_default() -> None:
     assert resources("ApiGatewayV2::Authorizer") == {}
 
 
-def test_connect_changes_to_tokens_after_the_function_that_fetches_their_keys() -> None:
-    role = transformed()["Resources"]["ConnectRole"]  # the function refers to it, and so waits for it
-
-    assert role["Metadata"] == {"Keys": {"Fn::If": ["UsesTokens", {"Ref": "KeysSchedule"}, "are not needed"]}}
-
-
 def test_the_send_function_may_query_the_index_by_account_only_if_there_is_one() -> None:
     without, with_index = (
         permissions(resources("IAM::Role", AccountIndex=there_is_one)["SendRole"])

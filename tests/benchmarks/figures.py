@@ -45,8 +45,12 @@ FIGURES = (
     Figure("sweep_ms", "sweep of 1,000 connections, 10 ms a probe", "ms", {SWEEP: 0.10}),
 )
 
-IMAGE_TARGET_MB = 31
-"""The limit of the image's size beyond its base image; libcurl has 18 MB, which no handshake opens."""
+IMAGE_TARGET_MB = 49
+"""The limit of the image's size beyond its base image.
+
+libcurl has 18 MB, which no handshake opens, and the check of signatures 17, which
+none opens without tokens.
+"""
 SWEEP_MEMORY_TARGET = 1.10
 """The limit of the growth of a sweep's peak memory with ten times the items."""
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from app.adapters.clock import SystemClock
 from app.adapters.dynamodb.keys import DynamoDBKeyStore
 from app.adapters.dynamodb.sdk import SdkTransport
-from app.domain.tokens import IssuedKeys
+from app.domain.tokens import KeySet
 from tests.builders import Event
 from tests.dynamodb_local import create_table
 from tests.tokens import AUDIENCE, ISSUER, a_header, signed, some_claims, the_key
@@ -22,7 +22,7 @@ class Tokens:
         claims = some_claims(now, clients="*", accounts="*", regions="*")
         self._good, self._forged = (signed(by, a_header(by), claims) for by in (key, stranger))
         table = create_table(client, "KeysTable")
-        DynamoDBKeyStore(SdkTransport(client), table, ISSUER).save(IssuedKeys({key.key_id: key.key()}, now))
+        DynamoDBKeyStore(SdkTransport(client), table, ISSUER).save(KeySet({key.key_id: key.key()}, now))
         self.environ = {
             "ADMISSION": "token",
             "TOKEN_ISSUER": ISSUER,

@@ -17,7 +17,7 @@ from app.adapters.dynamodb.keys import DynamoDBKeyStore
 from app.adapters.dynamodb.sdk import SdkTransport
 from app.domain.errors import StorageUnavailable
 from app.domain.ports import KeyStore
-from app.domain.tokens import IssuedKeys
+from app.domain.tokens import KeySet
 from tests.builders import NOON, NOON_MS
 from tests.dynamodb_local import a_client
 from tests.fakes import FakeKeyStore
@@ -37,7 +37,7 @@ OTHER_KEYS = {"k-2": {"kty": "EC", "crv": "P-256", "x": "x", "y": "y"}}
 
 texts = st.text(st.characters(codec=None), max_size=40)  # with lone surrogates, as JSON may have them
 key_sets = st.builds(
-    IssuedKeys,
+    KeySet,
     keys=st.dictionaries(texts, st.dictionaries(texts, texts, max_size=4), max_size=5),
     fetched_at=st.integers(0, NOON_MS - 1).map(lambda ms: NOON - timedelta(milliseconds=ms)),
 )
@@ -82,7 +82,7 @@ def test_without_keys_there_are_none_yet(store: KeyStore) -> None:
 
 
 def test_keys_are_loaded_as_they_were_saved(store: KeyStore) -> None:
-    issued = IssuedKeys(KEYS, NOON + timedelta(milliseconds=7))
+    issued = KeySet(KEYS, NOON + timedelta(milliseconds=7))
 
     store.save(issued)
 
@@ -92,38 +92,38 @@ def test_keys_are_loaded_as_they_were_saved(store: KeyStore) -> None:
 
 @pytest.mark.parametrize("later", [timedelta(0), timedelta(milliseconds=1), timedelta(days=365)])
 def test_keys_take_the_place_of_those_that_were_not_fetched_later(store: KeyStore, later: timedelta) -> None:
-    store.save(IssuedKeys(KEYS, NOON))
+    store.save(KeySet(KEYS, NOON))
 
-    store.save(IssuedKeys(OTHER_KEYS, NOON + later))
+    store.save(KeySet(OTHER_KEYS, NOON + later))
 
-    assert store.load() == IssuedKeys(OTHER_KEYS, NOON + later)
+    assert store.load() == KeySet(OTHER_KEYS, NOON + later)
 
 
 def test_later_keys_stay_when_earlier_ones_are_saved_afterwards(store: KeyStore) -> None:
-    later = IssuedKeys(KEYS, NOON)
+    later = KeySet(KEYS, NOON)
     store.save(later)
 
-    store.save(IssuedKeys(OTHER_KEYS, NOON - timedelta(milliseconds=1)))
+    store.save(KeySet(OTHER_KEYS, NOON - timedelta(milliseconds=1)))
 
     assert store.load() == later
 
 
 def test_another_issuers_keys_are_apart(store_of: StoreOf) -> None:
     one, other = store_of(ISSUER), store_of(OTHER)
-    one.save(IssuedKeys(KEYS, NOON))
+    one.save(KeySet(KEYS, NOON))
 
     assert other.load() is None
 
-    other.save(IssuedKeys(OTHER_KEYS, NOON - timedelta(hours=1)))
+    other.save(KeySet(OTHER_KEYS, NOON - timedelta(hours=1)))
 
-    assert one.load() == IssuedKeys(KEYS, NOON)
-    assert other.load() == IssuedKeys(OTHER_KEYS, NOON - timedelta(hours=1))
+    assert one.load() == KeySet(KEYS, NOON)
+    assert other.load() == KeySet(OTHER_KEYS, NOON - timedelta(hours=1))
 
 
 def test_any_keys_come_back(store_of: StoreOf) -> None:
     @settings(max_examples=examples(50), suppress_health_check=list(HealthCheck))
     @given(issued=key_sets)
-    def check(issued: IssuedKeys) -> None:
+    def check(issued: KeySet) -> None:
         store = store_of(f"{ISSUER}{uuid4()}")
         store.save(issued)
 
@@ -136,9 +136,9 @@ def test_the_largest_keys_fit_into_an_item(store: KeyStore) -> None:
     """100 keys of 8192 bits, with certificates' names as ids."""
     keys = {f"{number:064}": {"kty": "RSA", "n": "n" * 1366, "e": "AQAB"} for number in range(100)}
 
-    store.save(IssuedKeys(keys, NOON))
+    store.save(KeySet(keys, NOON))
 
-    assert store.load() == IssuedKeys(keys, NOON)
+    assert store.load() == KeySet(keys, NOON)
 
 
 @pytest.fixture(params=["fake", "dynamodb-boto3", "dynamodb"])
@@ -162,13 +162,13 @@ def test_without_an_answer_the_store_is_unavailable(unreachable_store: KeyStore)
     with pytest.raises(StorageUnavailable):
         unreachable_store.load()
     with pytest.raises(StorageUnavailable) as saving:
-        unreachable_store.save(IssuedKeys(KEYS, NOON))
+        unreachable_store.save(KeySet(KEYS, NOON))
     assert saving.value.outcome_unknown
 
 
 def test_the_fake_counts_its_reads() -> None:
     store = FakeKeyStore()
-    store.save(IssuedKeys(KEYS, NOON))
+    store.save(KeySet(KEYS, NOON))
     store.load()
     store.load()
 
@@ -177,7 +177,7 @@ def test_the_fake_counts_its_reads() -> None:
 
 def test_the_item_has_the_keys_as_json_and_the_time_in_milliseconds(dynamodb: "DynamoDBClient") -> None:
     name = a_table(dynamodb)
-    DynamoDBKeyStore(SdkTransport(dynamodb), name, ISSUER).save(IssuedKeys(KEYS, NOON))
+    DynamoDBKeyStore(SdkTransport(dynamodb), name, ISSUER).save(KeySet(KEYS, NOON))
 
     [item] = dynamodb.scan(TableName=name)["Items"]
 

@@ -21,7 +21,7 @@ from app.domain.admission import Grant, Reason
 from app.domain.errors import Denied, StorageUnavailable
 from app.domain.model import AccountId, ClientId, RegionName
 from app.domain.ports import Tickets, TicketStore
-from app.domain.tickets import Ticket
+from app.domain.tickets import MAX_SKEW, MAX_TICKET_LIFETIME, Ticket
 from tests.builders import NOON, NOON_MS
 from tests.dynamodb_local import a_client, create_table
 from tests.fakes import FakeTickets
@@ -183,6 +183,15 @@ def test_from_that_second_on_it_is_refused(tickets: Adapter, later: timedelta) -
     tickets.add(a_ticket(expires_at=UNTIL + timedelta(milliseconds=999)))
 
     assert refusal_of(tickets, SECRET, UNTIL + later) == Reason.TICKET
+
+
+def test_a_ticket_that_is_good_for_too_long_is_refused(tickets: Adapter) -> None:
+    longest = NOON + MAX_TICKET_LIFETIME + MAX_SKEW
+    tickets.add(a_ticket("longest", expires_at=longest))
+    tickets.add(a_ticket("longer", expires_at=longest + timedelta(seconds=1)))
+
+    assert tickets.redeem("longest", NOON) == a_ticket().grant()
+    assert refusal_of(tickets, "longer", NOON) == Reason.TICKET
 
 
 def test_a_ticket_that_nobody_minted_is_refused(tickets: Adapter) -> None:

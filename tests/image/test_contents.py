@@ -161,6 +161,32 @@ def test_a_handshake_opens_no_file_but_the_apps_own(image: str) -> None:
     assert {name for name in opened if not name.startswith(f"{TASK_ROOT}/app/")} == set()
 
 
+@pytest.mark.parametrize("algorithm", ["RS256", "ES256"])
+def test_the_functions_of_tokens_start(image: str, algorithm: str) -> None:
+    code = (
+        "from app.entrypoints import aws_keys, aws_lambda;"
+        "event = {'requestContext': {'routeKey': '$connect', 'connectionId': 'c-1'}};"
+        "print(aws_lambda.handler(event, None)['statusCode'], aws_keys.handler(None, None)['reason'])"
+    )
+    nowhere = "127.0.0.1:9"  # the discard port
+
+    printed = python_in_image(
+        image,
+        code,
+        PYTHONPATH=TASK_ROOT,
+        ADMISSION="token",
+        TOKEN_ISSUER=f"https://{nowhere}",
+        TOKEN_AUDIENCE="switchboard",
+        TOKEN_ALGORITHM=algorithm,
+        CONNECTIONS_TABLE="connections",
+        KEYS_TABLE="keys",
+        AWS_ENDPOINT_URL_DYNAMODB=f"http://{nowhere}",
+        STORE_ATTEMPTS="1",
+    )
+
+    assert printed == "401 NoConnection\n"
+
+
 def test_the_handshakes_run_the_compiled_form_of_their_container(image: str) -> None:
     code = (
         "import sys, app.entrypoints.aws_lambda; from app.containers import compiled;"

@@ -454,7 +454,7 @@ def a_p384_key(**members: object) -> Jwk:
 UNUSABLE_FOR_RS256: dict[str, Callable[[], Jwk]] = {
     "no kid": lambda: without(an_rsa_key(), "kid"),
     "a number as kid": lambda: an_rsa_key() | {"kid": 7},
-    "a long kid": lambda: an_rsa_key("k" * 257),
+    "a long kid": lambda: an_rsa_key("k" * 129),
     "1024 bits": lambda: an_rsa_key(bits=1024),
     "2047 bits": lambda: an_rsa_key(n=encoded(rsa_numbers().n >> 1 | 1)),
     "8193 bits": lambda: an_rsa_key(n=encoded(1 << 8192 | 1)),
@@ -524,7 +524,7 @@ def test_a_key_that_checks_no_es256_signature_is_left_out(
     assert issuer.keys() == {"good": kept(good)}
 
 
-@pytest.mark.parametrize("kid", ["", "k" * 256, "abc/+=", "é🔑"])
+@pytest.mark.parametrize("kid", ["", "k" * 128, "abc/+=", "é🔑"])
 @pytest.mark.parametrize("members", [{"key_ops": ["verify"]}, {"key_ops": ["sign", "verify"]}])
 def test_a_key_that_checks_signatures_is_taken(
     server: IssuerServer, kid: str, members: dict[str, Any]

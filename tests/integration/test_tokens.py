@@ -125,7 +125,7 @@ def pyjwt_admits(token: str, algorithm: str) -> bool:
             audience=AUDIENCE,
             issuer=ISSUER,
             leeway=LEEWAY,
-            options={"require": ["exp", "sub"], "verify_jti": False},  # jti is for those that keep it
+            options={"require": ["exp", "iat", "sub"], "verify_jti": False},  # jti is for those that keep it
         )
     except (jwt.PyJWTError, UnicodeEncodeError):
         return False

@@ -17,9 +17,9 @@ from app.domain.admitting import RestrictedAdmission, TokenGrants
 from app.domain.errors import Denied, InvalidHandshake
 from app.domain.handshakes import OpenConnection
 from app.domain.model import AccountId, ClientId, Connection, ConnectionId, Handshake, RegionName, clean
-from app.domain.operations import MAX_TICKET_LIFETIME, MintTicket
-from app.domain.tickets import Ticket
-from app.domain.tokens import SignedToken
+from app.domain.operations import MintTicket
+from app.domain.tickets import MAX_TICKET_LIFETIME, Ticket
+from app.domain.tokens import VerifiedToken
 from tests.builders import NOON, a_handshake
 from tests.fakes import FakeTickets, FixedClock
 from tests.thoroughness import examples
@@ -400,6 +400,7 @@ def test_what_is_no_token_is_refused_as_one(
         {"clientId": TOKEN},
         {"appVersion": TOKEN},
         {"anything": "eyJ.."},
+        {"anything": f"ewog{'A' * 58}.e30.c2ln"},  # '{\\n ' in Base64
     ],
 )
 @pytest.mark.parametrize("headers", [{}, bearer(TOKEN)])
@@ -506,10 +507,10 @@ def test_a_refusal_stores_nothing_and_says_where_it_came_from(
 class FakeSignatures:
     """Signatures that hold for everything but an empty text."""
 
-    def verify(self, token: str, at: datetime) -> SignedToken:
+    def verify(self, token: str, at: datetime) -> VerifiedToken:
         if not token:
             raise Denied(Reason.SIGNATURE)
-        return SignedToken({}, some_claims(sub=token))
+        return VerifiedToken({}, some_claims(sub=token))
 
 
 def test_a_token_is_granted_by_its_claims_once_its_signature_holds() -> None:

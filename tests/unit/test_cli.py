@@ -18,9 +18,11 @@ from botocore.exceptions import (
 from typer.testing import CliRunner, Result
 
 from app.cli import cli
+from app.cli.commands import _container
 from app.cli.session import Session
 from app.containers.operations import Operations
 from app.domain.errors import StorageUnavailable
+from app.domain.events import Ended
 from app.domain.lifecycle import ProbeResult
 from app.domain.model import ConnectionId, Entry, Tombstone
 from app.domain.selection import Selection
@@ -987,3 +989,11 @@ def test_any_other_missing_package_is_a_bug(monkeypatch: pytest.MonkeyPatch) -> 
 
     with pytest.raises(ModuleNotFoundError, match="boto3"):
         run_as_module(monkeypatch, "ls")
+
+
+def test_a_sweep_of_the_command_line_logs_nothing_but_its_report(caplog: pytest.LogCaptureFixture) -> None:
+    publisher = _container(Settings(store="memory")).publisher()
+
+    publisher.publish(Ended(a_connection()))
+
+    assert caplog.records == []

@@ -48,6 +48,12 @@ def test_the_ticket_admits_exactly_that_client_for_a_minute(desk: Desk) -> None:
     ]
 
 
+def test_the_table_of_connections_is_not_needed(desk: Desk, environment: pytest.MonkeyPatch) -> None:
+    environment.delenv("CONNECTIONS_TABLE")
+
+    assert desk.run(*TICKET).stdout == "secret-0\n"
+
+
 def test_each_ticket_is_another(desk: Desk) -> None:
     assert [desk.run(*TICKET).stdout for _ in range(2)] == ["secret-0\n", "secret-1\n"]
 
@@ -114,6 +120,7 @@ def test_a_clients_name_can_not_control_the_terminal(desk: Desk) -> None:
 
 
 def test_without_a_table_of_tickets_there_are_none(desk: Desk, environment: pytest.MonkeyPatch) -> None:
+    environment.delenv("CONNECTIONS_TABLE")
     environment.delenv("TICKETS_TABLE")
 
     result = desk.run(*TICKET)

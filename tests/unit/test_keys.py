@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.errors import IssuerUnavailable, KeysUnavailable, StorageUnavailable
-from app.domain.keys import GOOD_FOR, READ_EVERY, REFRESH_EVERY, KeyRing, RefreshKeys, read_keys
-from app.domain.tokens import IssuedKeys, Key
+from app.domain.keys import GOOD_FOR, READ_EVERY, REFRESH_EVERY, KeySetCache, RefreshKeys, cached_keys
+from app.domain.tokens import Key, KeySet
 from tests.builders import NOON
 from tests.fakes import FakeKeyStore, FixedClock
 from tests.tokens import FakeIssuer
@@ -24,11 +24,11 @@ NEW: Key = {"kty": "RSA", "n": "new", "e": "AQAB"}
 UNAVAILABLE = StorageUnavailable("TimedOut", outcome_unknown=False)
 
 
-def issued(fetched_at: datetime = NOON, **keys: Key) -> IssuedKeys:
-    return IssuedKeys(keys or {"old": OLD}, fetched_at)
+def issued(fetched_at: datetime = NOON, **keys: Key) -> KeySet:
+    return KeySet(keys or {"old": OLD}, fetched_at)
 
 
-def failure_of(ring: KeyRing, at: datetime, key_id: str = "old") -> str:
+def failure_of(ring: KeySetCache, at: datetime, key_id: str = "old") -> str:
     """Why no key can be had."""
     with pytest.raises(KeysUnavailable) as unavailable:
         ring(key_id, at)
@@ -36,14 +36,14 @@ def failure_of(ring: KeyRing, at: datetime, key_id: str = "old") -> str:
 
 
 def test_a_key_is_found_by_its_id() -> None:
-    ring = read_keys(FakeKeyStore(issued(old=OLD, new=NEW)), FixedClock())
+    ring = cached_keys(FakeKeyStore(issued(old=OLD, new=NEW)), FixedClock())
 
     assert (ring("old", NOON), ring("new", NOON), ring("other", NOON)) == (OLD, NEW, None)
 
 
 def test_keys_are_read_at_the_start_and_serve_for_five_minutes() -> None:
     store = FakeKeyStore(issued())
-    ring = read_keys(store, FixedClock())
+    ring = cached_keys(store, FixedClock())
 
     keys = [ring("old", NOON + n * SECOND) for n in range(300)]
 
@@ -54,7 +54,7 @@ def test_keys_are_read_at_the_start_and_serve_for_five_minutes() -> None:
 
 def test_keys_that_were_fetched_five_minutes_ago_are_read_again() -> None:
     store = FakeKeyStore(issued())
-    ring = read_keys(store, FixedClock())
+    ring = cached_keys(store, FixedClock())
     store.save(issued(NOON + REFRESH_EVERY, old=NEW))
 
     before = ring("old", NOON + REFRESH_EVERY - MILLISECOND)
@@ -66,7 +66,7 @@ def test_keys_that_were_fetched_five_minutes_ago_are_read_again() -> None:
 
 def test_the_age_of_keys_counts_from_when_they_were_fetched() -> None:
     store = FakeKeyStore(issued(NOON - REFRESH_EVERY))
-    ring = read_keys(store, FixedClock())
+    ring = cached_keys(store, FixedClock())
     store.save(issued(NOON, old=NEW))
 
     assert ring("old", NOON + READ_EVERY) == NEW
@@ -74,7 +74,7 @@ def test_the_age_of_keys_counts_from_when_they_were_fetched() -> None:
 
 def test_old_keys_are_read_again_every_30_seconds_at_most() -> None:
     store = FakeKeyStore(issued(NOON - REFRESH_EVERY))
-    ring = read_keys(store, FixedClock())
+    ring = cached_keys(store, FixedClock())
 
     for n in range(10 * 60):
         ring("old", NOON + n * SECOND)
@@ -85,7 +85,7 @@ def test_old_keys_are_read_again_every_30_seconds_at_most() -> None:
 
 def test_ten_thousand_unknown_ids_within_30_seconds_are_one_read() -> None:
     store = FakeKeyStore(issued())
-    ring = read_keys(store, FixedClock())
+    ring = cached_keys(store, FixedClock())
     began = NOON + MINUTE
     reads = store.reads
 
@@ -97,7 +97,7 @@ def test_ten_thousand_unknown_ids_within_30_seconds_are_one_read() -> None:
 
 def test_an_unknown_id_is_read_for_again_after_30_seconds() -> None:
     store = FakeKeyStore(issued())
-    ring = read_keys(store, FixedClock())
+    ring = cached_keys(store, FixedClock())
     store.save(issued(NOON + SECOND, old=OLD, new=NEW))
 
     before = ring("new", NOON + READ_EVERY - MILLISECOND)
@@ -109,7 +109,7 @@ def test_an_unknown_id_is_read_for_again_after_30_seconds() -> None:
 
 def test_a_known_id_is_not_read_for() -> None:
     store = FakeKeyStore(issued())
-    ring = read_keys(store, FixedClock())
+    ring = cached_keys(store, FixedClock())
 
     ring("unknown", NOON + MINUTE)
     ring("old", NOON + 2 * MINUTE)
@@ -119,7 +119,7 @@ def test_a_known_id_is_not_read_for() -> None:
 
 def test_keys_serve_for_an_hour_after_they_were_fetched_and_not_longer() -> None:
     store = FakeKeyStore(issued())
-    ring = read_keys(store, FixedClock(NOON + 10 * MINUTE))
+    ring = cached_keys(store, FixedClock(NOON + 10 * MINUTE))
 
     assert timedelta(hours=1) == GOOD_FOR
     assert ring("old", NOON + GOOD_FOR - MILLISECOND) == OLD
@@ -129,7 +129,7 @@ def test_keys_serve_for_an_hour_after_they_were_fetched_and_not_longer() -> None
 
 def test_keys_serve_for_an_hour_while_the_store_is_unavailable_and_not_longer() -> None:
     store = FakeKeyStore(issued())
-    ring = read_keys(store, FixedClock(NOON + MINUTE))
+    ring = cached_keys(store, FixedClock(NOON + MINUTE))
     store.error = UNAVAILABLE
 
     assert ring("old", NOON + GOOD_FOR - MILLISECOND) == OLD
@@ -139,7 +139,7 @@ def test_keys_serve_for_an_hour_while_the_store_is_unavailable_and_not_longer() 
 
 def test_a_store_that_is_unavailable_is_asked_every_30_seconds_at_most() -> None:
     store = FakeKeyStore(issued())
-    ring = read_keys(store, FixedClock())
+    ring = cached_keys(store, FixedClock())
     store.error = UNAVAILABLE
 
     for n in range(5 * 60):
@@ -150,7 +150,7 @@ def test_a_store_that_is_unavailable_is_asked_every_30_seconds_at_most() -> None
 
 def test_a_store_without_keys_leaves_the_copy() -> None:
     store = FakeKeyStore(issued())
-    ring = read_keys(store, FixedClock())
+    ring = cached_keys(store, FixedClock())
     store.issued = None
 
     assert ring("old", NOON + REFRESH_EVERY) == OLD
@@ -159,7 +159,7 @@ def test_a_store_without_keys_leaves_the_copy() -> None:
 
 def test_keys_that_are_too_old_serve_again_once_they_are_refreshed() -> None:
     store = FakeKeyStore(issued())
-    ring = read_keys(store, FixedClock())
+    ring = cached_keys(store, FixedClock())
     assert failure_of(ring, NOON + GOOD_FOR) == "TooOld"
     store.save(issued(NOON + GOOD_FOR, old=NEW))
 
@@ -169,7 +169,7 @@ def test_keys_that_are_too_old_serve_again_once_they_are_refreshed() -> None:
 
 def test_keys_that_were_never_fetched_are_read_for_the_first_token() -> None:
     store = FakeKeyStore()
-    ring = read_keys(store, FixedClock())
+    ring = cached_keys(store, FixedClock())
 
     assert failure_of(ring, NOON) == "NeverFetched"
     store.save(issued())
@@ -179,7 +179,7 @@ def test_keys_that_were_never_fetched_are_read_for_the_first_token() -> None:
 def test_a_store_that_is_unavailable_at_the_start_is_read_for_the_first_token() -> None:
     store = FakeKeyStore(issued())
     store.error = UNAVAILABLE
-    ring = read_keys(store, FixedClock())
+    ring = cached_keys(store, FixedClock())
 
     assert failure_of(ring, NOON) == "TimedOut"
     store.error = None
@@ -201,7 +201,7 @@ def test_no_key_is_used_that_is_an_hour_old_and_no_30_seconds_have_two_reads(
 ) -> None:
     clock = FixedClock()
     store = FakeKeyStore(issued())
-    ring = read_keys(store, clock)
+    ring = cached_keys(store, clock)
     fetched_at, read_at = NOON, NOON
 
     for after, key_id, event in steps:
@@ -219,7 +219,7 @@ def test_no_key_is_used_that_is_an_hour_old_and_no_30_seconds_have_two_reads(
         read_at = at if store.reads > reads else read_at
 
 
-def answers(ring: KeyRing, key_id: str, at: datetime) -> bool:
+def answers(ring: KeySetCache, key_id: str, at: datetime) -> bool:
     try:
         ring(key_id, at)
     except KeysUnavailable:
@@ -278,7 +278,7 @@ def test_a_rotation_is_through_within_six_minutes(rotated_after: int, read_after
     refresh = RefreshKeys(issuer, store, clock)
     refresh()
     clock.advance(read_after * SECOND)
-    ring = read_keys(store, clock)
+    ring = cached_keys(store, clock)
     rotated_at = NOON + rotated_after * SECOND
     old_until = new_from = None
 
@@ -305,7 +305,7 @@ def test_an_idle_environment_refuses_the_old_key_when_it_wakes_up() -> None:
     clock, store, issuer = FixedClock(), FakeKeyStore(), FakeIssuer({"old": OLD})
     refresh = RefreshKeys(issuer, store, clock)
     refresh()
-    ring = read_keys(store, clock)
+    ring = cached_keys(store, clock)
     issuer.keys_now = {"new": NEW}
     clock.advance(REFRESH_EVERY)
     refresh()

@@ -8,13 +8,13 @@ import pytest
 
 from app.domain.errors import IssuerUnavailable, StorageUnavailable
 from app.domain.keys import RefreshKeys
-from app.domain.tokens import IssuedKeys, Key
+from app.domain.tokens import Key, KeySet
 from app.entrypoints.keys import KeysHandler
 from tests.builders import NOON, Invocation
 from tests.fakes import FakeKeyStore, FixedClock
 
 KEYS = {"k-2": {"kty": "RSA", "n": "modulus-2", "e": "AQAB"}, "k-1": {"kty": "RSA", "n": "n", "e": "AQAB"}}
-EARLIER = IssuedKeys({"k-0": {"kty": "RSA", "n": "n", "e": "AQAB"}}, NOON - timedelta(minutes=5))
+EARLIER = KeySet({"k-0": {"kty": "RSA", "n": "n", "e": "AQAB"}}, NOON - timedelta(minutes=5))
 
 
 class OneIssuer:
@@ -49,7 +49,7 @@ def test_a_refresh_keeps_the_keys_and_logs_their_ids(
 ) -> None:
     result = a_handler(store)({"source": "aws.scheduler"}, Invocation())
 
-    assert store.issued == IssuedKeys(KEYS, NOON)
+    assert store.issued == KeySet(KEYS, NOON)
     assert result == {"event": "keys.refreshed", "keyIds": ["k-1", "k-2"]}
     (record,) = caplog.records
     assert (record.name, record.levelname, record.message) == ("switchboard", "INFO", "keys refreshed")

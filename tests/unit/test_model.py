@@ -143,3 +143,10 @@ def test_cleaning_removes_what_can_not_be_stored(text: str | None, cleaned: str 
 )
 def test_a_network_contains_the_addresses_with_its_prefix(address: bytes, *, is_contained: bool) -> None:
     assert Network(bytes([10, 0, 0, 0]), 9).contains(address) is is_contained
+
+
+def test_a_handshakes_query_and_headers_are_in_no_repr() -> None:
+    handshake = a_handshake(query={"ticket": "a-secret"}, headers={"authorization": ["Bearer a-secret"]})
+
+    assert repr(handshake) == "Handshake('c-1')"
+    assert "a-secret" not in f"{handshake} {handshake!r}"

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from app.adapters.ip import PeerFirstIpResolver
 from app.adapters.memory import MemoryConnectionTable
 from app.domain.admission import Reason
+from app.domain.admitting import RestrictedAdmission
 from app.domain.errors import Denied, KeysUnavailable, StorageUnavailable
 from app.domain.handshakes import CloseConnection, OpenAdmission, OpenConnection
 from app.domain.model import Connection, ConnectionId, Handshake, Removed, Tombstone
@@ -307,6 +308,21 @@ def test_a_denied_handshake_is_answered_by_one_sentence_and_logged_with_its_reas
         "reason": reason,
         "sourceIp": a_connect_event()["requestContext"]["identity"]["sourceIp"],
     } | ({"principalId": "user-42"} if reason in NOT_GRANTED else {})
+
+
+def test_the_origin_of_a_refused_page_is_logged(
+    store: MemoryConnectionTable, caplog: pytest.LogCaptureFixture
+) -> None:
+    event = a_connect_event()
+    admission = RestrictedAdmission(["https://app.example.com"])
+
+    answer = routes(store, admission).connect(event, None)
+
+    assert answer["statusCode"] == 403
+    assert (facts(caplog)["reason"], facts(caplog)["origin"]) == (
+        "origin",
+        "https://dashboard.example.com:443",
+    )
 
 
 def test_without_keys_the_client_may_try_again(

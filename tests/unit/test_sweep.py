@@ -4,6 +4,7 @@ import _thread
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from threading import Lock
 from typing import Any
 
@@ -19,7 +20,7 @@ from app.domain.lifecycle import ProbeResult
 from app.domain.model import Connection, ConnectionId, Entry, Tombstone
 from app.domain.sweep import Outcome, Report, SweepConnections, segment_at
 from tests.builders import NOON, a_connection
-from tests.fakes import DonePending, FakeGateway, FixedClock, RecordingPublisher, TickingClock
+from tests.fakes import DonePending, FakeGateway, FixedClock, InlineWorkers, RecordingPublisher, TickingClock
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 GRACE = timedelta(seconds=30)
@@ -208,7 +209,7 @@ def test_a_connection_whose_admission_is_over_is_closed_and_deleted() -> None:
     assert ids(table) == {"running"}
     assert publisher.events == [Ended(over)]
     assert counted(report) == {Outcome.ADMISSION_ENDED: 1, Outcome.ALIVE: 1}
-    assert (report.open, report.missed_disconnects) == (1, 0)
+    assert (report.probed, report.open, report.missed_disconnects) == (2, 1, 0)
 
 
 @pytest.mark.parametrize(
@@ -230,6 +231,7 @@ def test_a_connection_that_is_not_closed_stays_until_the_next_sweep(
     assert ids(table) == ({"over"} if stays else set())
     assert publisher.events == []
     assert counted(report) == {outcome: 1}
+    assert report.probed == 1
 
 
 def test_a_closed_connection_whose_disconnect_was_as_fast_has_ended_too() -> None:
@@ -240,6 +242,25 @@ def test_a_closed_connection_whose_disconnect_was_as_fast_has_ended_too() -> Non
 
     assert counted(swept(table, gateway)) == {Outcome.ADMISSION_ENDED: 1}
     assert counted(swept(unconfirmed, FakeGateway())) == {Outcome.ADMISSION_ENDED: 1}
+
+
+def test_a_closing_that_waited_until_the_time_was_up_is_left_for_the_next_sweep() -> None:
+    clock, gateway = FixedClock(), FakeGateway()
+
+    class LateWorkers(InlineWorkers):
+        """Workers that are free only when the time is up."""
+
+        def start[T](self, task: Callable[[], T]) -> DonePending[T]:
+            if isinstance(task, partial) and task.func.__name__ == "_ended":
+                clock.advance(LATER - NOON)
+            return super().start(task)
+
+    table = table_of(old("over", admitted_until=NOON))
+
+    report = swept(table, gateway, clock=clock, workers=LateWorkers())
+
+    assert gateway.closed == []
+    assert counted(report) == {Outcome.LEFT_FOR_NEXT_TIME: 1}
 
 
 def test_within_its_grace_no_admission_ends() -> None:

@@ -4,7 +4,7 @@ import json
 
 from app.adapters.dynamodb.items import MILLISECOND, number, time_from
 from app.adapters.dynamodb.transport import ConditionFailed, Transport
-from app.domain.tokens import IssuedKeys, Key
+from app.domain.tokens import Key, KeySet
 
 
 class DynamoDBKeyStore:
@@ -18,16 +18,16 @@ class DynamoDBKeyStore:
         self._table = table
         self._key = {"issuer": {"S": issuer}}
 
-    def load(self) -> IssuedKeys | None:
+    def load(self) -> KeySet | None:
         request = {"TableName": self._table, "Key": self._key, "ConsistentRead": True}
         item = self._transport.call("GetItem", request).body.get("Item", {})
         fetched_at = time_from(item, "fetchedAt", MILLISECOND)
         if fetched_at is None:
             return None
         keys: dict[str, Key] = json.loads(item["keys"]["S"])
-        return IssuedKeys(keys, fetched_at)
+        return KeySet(keys, fetched_at)
 
-    def save(self, issued: IssuedKeys) -> None:
+    def save(self, issued: KeySet) -> None:
         fetched_at = number(issued.fetched_at, MILLISECOND)
         request = {
             "TableName": self._table,

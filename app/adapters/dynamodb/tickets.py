@@ -8,7 +8,7 @@ from app.adapters.dynamodb.transport import ConditionFailed, Transport
 from app.domain.admission import Grant, Reason
 from app.domain.errors import Denied, StorageUnavailable
 from app.domain.model import AccountId, ClientId, RegionName
-from app.domain.tickets import Ticket
+from app.domain.tickets import MAX_SKEW, MAX_TICKET_LIFETIME, Ticket
 
 
 class DynamoDBTickets:
@@ -16,7 +16,7 @@ class DynamoDBTickets:
 
     The key is a ticket's SHA-256, so that nobody who reads the table can use one.
     A ticket costs a write unit to add and one to redeem. Expired ones that DynamoDB
-    still has are refused.
+    still has are refused, and so are those that are good for too long.
     """
 
     def __init__(self, transport: Transport, table: str) -> None:
@@ -37,9 +37,12 @@ class DynamoDBTickets:
         request = {
             "TableName": self._table,
             "Key": _key(secret),
-            "ConditionExpression": "#ttl > :now",
+            "ConditionExpression": "#ttl > :now AND #ttl <= :latest",
             "ExpressionAttributeNames": {"#ttl": "ttl"},
-            "ExpressionAttributeValues": {":now": number(at, SECOND)},
+            "ExpressionAttributeValues": {
+                ":now": number(at, SECOND),
+                ":latest": number(at + MAX_TICKET_LIFETIME + MAX_SKEW, SECOND),
+            },
             "ReturnValues": "ALL_OLD",
         }
         try:

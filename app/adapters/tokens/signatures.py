@@ -8,7 +8,7 @@ from app.adapters.tokens.encoding import Malformed, bytes_in, object_in
 from app.adapters.tokens.keys import UnusableKey
 from app.domain.admission import Reason
 from app.domain.errors import Denied
-from app.domain.tokens import Key, SignedToken
+from app.domain.tokens import Key, VerifiedToken
 
 if TYPE_CHECKING:
     from app.adapters.tokens.algorithm import Algorithm
@@ -30,7 +30,7 @@ class TokenSignatures:
         self._algorithm = algorithm
         self._find_key = find_key
 
-    def verify(self, token: str, at: datetime) -> SignedToken:
+    def verify(self, token: str, at: datetime) -> VerifiedToken:
         if len(token) > MAX_TOKEN or len(parts := token.split(".")) != _PARTS:
             raise Denied(Reason.MALFORMED)
         try:
@@ -53,4 +53,4 @@ class TokenSignatures:
             raise Denied(Reason.UNKNOWN_KEY) from None
         if not holds:
             raise Denied(Reason.SIGNATURE)
-        return SignedToken(header, claims)
+        return VerifiedToken(header, claims)
