@@ -17,7 +17,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class Reason:
-    """Why a handshake is refused. No enumeration: that would take a start longer than all else here."""
+    """Why a handshake is refused. No StrEnum: a cold start would wait for its definition."""
 
     MISSING = "missing"
     MALFORMED = "malformed"
@@ -74,8 +74,8 @@ class Origin:
 class Grant(NamedTuple):
     """What a client may say of itself.
 
-    ``clients`` are names for it besides *principal*. In each of the three,
-    ``WILDCARD`` stands for every value, and an empty text for none.
+    ``clients`` are names for it besides ``principal``. In ``clients``, ``accounts`` and
+    ``regions``, ``WILDCARD`` stands for every value.
     """
 
     principal: str
@@ -87,9 +87,9 @@ class Grant(NamedTuple):
     def narrowed(self, handshake: Handshake) -> Handshake:
         """Return *handshake* with the values that are granted, where its query may name others.
 
-        Without a ``clientId`` it is the principal. A ``clientId`` may also be a granted
-        name and, after a slash, anything. Without an account or a region it is
-        the one that is granted, if that is one.
+        The ``clientId`` is the principal if it is left out; it may be the principal or
+        a granted name, alone or with a slash and anything after it. If an account or a
+        region is left out and a single one is granted, that is taken.
 
         Raises:
             Denied: a value is not granted.

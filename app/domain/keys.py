@@ -22,8 +22,8 @@ class KeySetCache:
     """The keys that handshakes use: a copy of what *store* has.
 
     The copy is read again once newer keys should be there, and for a key that it lacks,
-    but never within READ_EVERY. As long as there is none, each token reads: whoever
-    waits for the first keys must not wait longer.
+    but never within READ_EVERY. As long as there is no copy, each token reads the store,
+    so that the first keys are used as soon as they are there.
     """
 
     def __init__(self, store: "KeyStore") -> None:
