@@ -1,4 +1,4 @@
-"""How many examples and orders the tests try: a part by default, all of them in CI.
+"""How many examples and orders the tests try: far more of them in CI.
 
 ``.ci/run`` uses ``pytest --hypothesis-profile=thorough``.
 """

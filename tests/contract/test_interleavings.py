@@ -220,7 +220,7 @@ class Interleavings(RuleBasedStateMachine):
         assert stored == {ConnectionRef(it.id, it.connected_at) for it in self.gateway.live()}
 
 
-_EXAMPLES = {"dynamodb": 25, "dynamodb-boto3": 25, "dynamodb-boto3-moto": 10}  # those are slow
+_EXAMPLES = {"dynamodb": 25, "dynamodb-boto3": 10, "dynamodb-boto3-moto": 10}  # those are slow
 
 
 @pytest.fixture(params=STORES)
