@@ -3,13 +3,16 @@
 ``python -m infra.clients URL`` is a client in a process of its own, which can be killed.
 """
 
+import json
 import socket
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 from websockets.sync.client import ClientConnection, connect
@@ -17,8 +20,27 @@ from websockets.typing import Origin, Subprotocol
 
 from app.domain.model import PROTOCOL
 
+_MESSAGES_WITHIN = 0.2  # seconds, on loopback
+_LOOK_AGAIN = 0.02  # seconds
 _PATIENCE = 29  # seconds, as long as API Gateway waits for the function
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER, on, for 0 s
+
+
+def messages_of(client: ClientConnection) -> list[dict[str, Any]]:
+    """Return the messages that *client* has received, once none has come for a while.
+
+    It looks again and again: under faketime(1), a wait with a time-out does not end.
+    """
+    messages: list[dict[str, Any]] = []
+    deadline = time.monotonic() + _MESSAGES_WITHIN
+    while time.monotonic() < deadline:
+        try:
+            messages.append(json.loads(client.recv(timeout=0)))
+        except TimeoutError:
+            time.sleep(_LOOK_AGAIN)
+        else:
+            deadline = time.monotonic() + _MESSAGES_WITHIN
+    return messages
 
 
 def open_client(

@@ -1,10 +1,9 @@
 """`make demo`: real WebSocket clients connect and disconnect, and each step is checked."""
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from subprocess import Popen
 
@@ -12,7 +11,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection
 
 from app.domain.model import Connection
-from infra.clients import client_process, drop, open_client
+from infra.clients import client_process, drop, messages_of, open_client
 from infra.deploy import GRACE
 from infra.screen import Screen
 from infra.stack import LocalStack, LocalStackFailure, Record
@@ -39,7 +38,6 @@ INCIDENT: Record = {
 
 _DEFAULTS = {"clientId": "unknown", "account": "", "region": ""}
 _DELIVERY = ("selected", "delivered", "gone", "unknown", "failed", "durationMs")
-_RECEIVED_WITHIN = 0.2  # seconds after the report
 _PATIENCE = 10  # seconds; a disconnect takes a tenth of one
 _REPORTED = ("scanned", "asked", "alive", "gone", "young", "removedByAge", "missedDisconnects", "open")
 
@@ -266,11 +264,7 @@ class _Steps:
 def _received(client: ClientConnection | Popen[str]) -> list[str]:
     """Return the ids of the messages that *client* has received by now."""
     assert isinstance(client, ClientConnection)  # noqa: S101 - the other kind is killed
-    ids = []
-    with suppress(TimeoutError):
-        while True:
-            ids.append(json.loads(client.recv(timeout=_RECEIVED_WITHIN))["id"])
-    return ids
+    return [message["id"] for message in messages_of(client)]
 
 
 def _clients(connections: list[Connection]) -> list[tuple[str, ...]]:

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import pytest
 from botocore.config import Config
 from websockets.sync.client import ClientConnection
 
-from infra.clients import open_client
+from infra.clients import messages_of, open_client
 from infra.local import local_stack
 from infra.process import find_uv
 from infra.stack import LocalStack, Record
@@ -74,17 +74,8 @@ def a_message(**changes: Any) -> Record:
     return whole | changes
 
 
-def received(client: ClientConnection) -> list[Record]:
-    """What *client* has received by now."""
-    messages = []
-    with suppress(TimeoutError):
-        while True:
-            messages.append(json.loads(client.recv(timeout=0.2)))
-    return messages
-
-
 def who_received(clients: dict[str, ClientConnection]) -> set[str]:
-    return {name for name, client in clients.items() if received(client)}
+    return {name for name, client in clients.items() if messages_of(client)}
 
 
 def finished(stack: LocalStack, message_id: str) -> Record:
@@ -113,7 +104,7 @@ def test_clients_get_id_time_type_and_data(stack: LocalStack, clients: dict[str,
 
     stack.send(message)
 
-    [got] = received(clients["here"])
+    [got] = messages_of(clients["here"])
     assert got.keys() == {"id", "time", "type", "data"}
     assert (got["id"], got["type"], got["data"]) == (message["id"], message["type"], message["data"])
 
@@ -142,7 +133,7 @@ def test_an_event_of_eventbridge_needs_no_transformer(
 
     finished(stack, put["EventId"])
 
-    [got] = received(clients["here"])
+    [got] = messages_of(clients["here"])
     assert (got["id"], got["type"], got["data"]) == (put["EventId"], "Incident", {"severity": 9})
     assert who_received(clients) == {"everywhere"}  # besides
 
@@ -171,7 +162,7 @@ def test_a_message_that_comes_twice_is_delivered_once(
 
     eventually(lambda: any(it["messageId"] == message["id"] for it in stack.records("delivery.repeated")))
 
-    assert len(received(clients["here"])) == 1
+    assert len(messages_of(clients["here"])) == 1
 
 
 def test_a_message_that_can_not_be_sent_ends_in_the_dead_letter_queue_with_its_reason_in_the_log(
