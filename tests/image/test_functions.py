@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -158,13 +158,15 @@ def test_the_sweep_deletes_a_connection_older_than_the_maximum_duration(
     image: str, network: Network, database: "DynamoDBClient"
 ) -> None:
     items = Items(database, create_table(database))
-    now = SystemClock().now()
+    long_ago = datetime(
+        2020, 1, 1, tzinfo=UTC
+    )  # by the container's clock, too, which faketime(1) does not reach
     items.put(
         a_connection(
             id=ConnectionId("too-old"),
-            connected_at=now - timedelta(days=365),
-            created_at=now - timedelta(days=365),
-            expires_at=now + timedelta(days=1),
+            connected_at=long_ago,
+            created_at=long_ago,
+            expires_at=SystemClock().now() + timedelta(days=1),
         )
     )
 
