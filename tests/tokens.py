@@ -31,6 +31,17 @@ LIFETIME = timedelta(hours=1)
 
 ALGORITHMS = ("RS256", "ES256")
 
+TOKENS = {
+    "ADMISSION": "token",
+    "TOKEN_ISSUER": ISSUER,
+    "TOKEN_AUDIENCE": AUDIENCE,
+    "KEYS_TABLE": "Keys",
+    "STORE_ATTEMPTS": "1",  # the keys are read while the parts are built
+}
+"""The variables by which $connect asks for tokens."""
+TICKETS = {"ADMISSION": "ticket", "TICKETS_TABLE": "Tickets"}
+"""Those by which it asks for tickets."""
+
 REASONS: Sequence[str] = [value for name, value in vars(Reason).items() if name.isupper()]
 """Every reason of a refusal."""
 

@@ -35,7 +35,7 @@ class Outcome(StrEnum):
     GONE = "gone"
     """Not found by the gateway; deleted."""
     ADMISSION_ENDED = "admissionEnded"
-    """Its token had run out; closed and deleted."""
+    """Its token had expired; closed and deleted."""
     THROTTLED = "throttled"
     FORBIDDEN = "forbidden"
     FAILED = "failed"

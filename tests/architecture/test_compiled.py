@@ -20,20 +20,13 @@ from app.containers.handshakes import Handshakes
 from app.settings import InvalidSetting, Settings
 from tests.compiled import ROOT, compiled_handshakes, formatted
 from tests.parts import REFUSALS, Kind, NotCompilable, Part, Shared, WithADefault
+from tests.tokens import TICKETS, TOKENS
 
 ENVIRON = {
     "CONNECTIONS_TABLE": "Connections",
     "AWS_REGION": "ap-northeast-2",
     "AWS_ENDPOINT_URL_DYNAMODB": "http://127.0.0.1:9",  # no server listens there
 }
-TOKENS = {
-    "ADMISSION": "token",
-    "TOKEN_ISSUER": "https://issuer.example.com/",
-    "TOKEN_AUDIENCE": "switchboard",
-    "KEYS_TABLE": "Keys",
-    "STORE_ATTEMPTS": "1",  # the keys are read while the parts are built
-}
-TICKETS = {"ADMISSION": "ticket", "TICKETS_TABLE": "Tickets"}
 CHOICES = [
     {},
     {"AWS_ENDPOINT_URL_DYNAMODB": "https://127.0.0.1:9", "STORE_ATTEMPTS": "2"},

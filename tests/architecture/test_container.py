@@ -40,6 +40,7 @@ from app.domain.handshakes import OpenAdmission
 from app.settings import InvalidSetting, Settings
 from tests.builders import Invocation, a_connect_event, a_disconnect_event, a_handshake, an_event
 from tests.fakes import FixedClock, RecordingPublisher
+from tests.tokens import TICKETS, TOKENS
 
 ROOT = Path(__file__).parent.parent.parent
 NO_ISSUER = "TOKEN_ISSUER is missing: tokens are of one issuer, and it is the URL of that."
@@ -51,14 +52,6 @@ ENVIRON = {
     "MESSAGE_QUEUE": "switchboard-messages",
     "AWS_ENDPOINT_URL_DYNAMODB": "http://127.0.0.1:9",  # no server listens there
 }
-TOKENS = {
-    "ADMISSION": "token",
-    "TOKEN_ISSUER": "https://issuer.example.com/",
-    "TOKEN_AUDIENCE": "switchboard",
-    "KEYS_TABLE": "Keys",
-    "STORE_ATTEMPTS": "1",  # the keys are read while the parts are built
-}
-TICKETS = {"ADMISSION": "ticket", "TICKETS_TABLE": "Tickets"}
 ORIGINS = {"ALLOWED_ORIGINS": "https://app.example.com"}
 
 

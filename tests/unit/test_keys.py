@@ -28,24 +28,24 @@ def issued(fetched_at: datetime = NOON, **keys: Key) -> KeySet:
     return KeySet(keys or {"old": OLD}, fetched_at)
 
 
-def failure_of(ring: KeySetCache, at: datetime, key_id: str = "old") -> str:
+def failure_of(cache: KeySetCache, at: datetime, key_id: str = "old") -> str:
     """Why no key can be had."""
     with pytest.raises(KeysUnavailable) as unavailable:
-        ring(key_id, at)
+        cache(key_id, at)
     return unavailable.value.reason
 
 
 def test_a_key_is_found_by_its_id() -> None:
-    ring = cached_keys(FakeKeyStore(issued(old=OLD, new=NEW)), FixedClock())
+    cache = cached_keys(FakeKeyStore(issued(old=OLD, new=NEW)), FixedClock())
 
-    assert (ring("old", NOON), ring("new", NOON), ring("other", NOON)) == (OLD, NEW, None)
+    assert (cache("old", NOON), cache("new", NOON), cache("other", NOON)) == (OLD, NEW, None)
 
 
 def test_keys_are_read_at_the_start_and_serve_for_five_minutes() -> None:
     store = FakeKeyStore(issued())
-    ring = cached_keys(store, FixedClock())
+    cache = cached_keys(store, FixedClock())
 
-    keys = [ring("old", NOON + n * SECOND) for n in range(300)]
+    keys = [cache("old", NOON + n * SECOND) for n in range(300)]
 
     assert keys == [OLD] * 300
     assert timedelta(minutes=5) == REFRESH_EVERY
@@ -54,11 +54,11 @@ def test_keys_are_read_at_the_start_and_serve_for_five_minutes() -> None:
 
 def test_keys_that_were_fetched_five_minutes_ago_are_read_again() -> None:
     store = FakeKeyStore(issued())
-    ring = cached_keys(store, FixedClock())
+    cache = cached_keys(store, FixedClock())
     store.save(issued(NOON + REFRESH_EVERY, old=NEW))
 
-    before = ring("old", NOON + REFRESH_EVERY - MILLISECOND)
-    after = ring("old", NOON + REFRESH_EVERY)
+    before = cache("old", NOON + REFRESH_EVERY - MILLISECOND)
+    after = cache("old", NOON + REFRESH_EVERY)
 
     assert (before, after) == (OLD, NEW)
     assert store.reads == 2
@@ -66,18 +66,18 @@ def test_keys_that_were_fetched_five_minutes_ago_are_read_again() -> None:
 
 def test_the_age_of_keys_counts_from_when_they_were_fetched() -> None:
     store = FakeKeyStore(issued(NOON - REFRESH_EVERY))
-    ring = cached_keys(store, FixedClock())
+    cache = cached_keys(store, FixedClock())
     store.save(issued(NOON, old=NEW))
 
-    assert ring("old", NOON + READ_EVERY) == NEW
+    assert cache("old", NOON + READ_EVERY) == NEW
 
 
 def test_old_keys_are_read_again_every_30_seconds_at_most() -> None:
     store = FakeKeyStore(issued(NOON - REFRESH_EVERY))
-    ring = cached_keys(store, FixedClock())
+    cache = cached_keys(store, FixedClock())
 
     for n in range(10 * 60):
-        ring("old", NOON + n * SECOND)
+        cache("old", NOON + n * SECOND)
 
     assert timedelta(seconds=30) == READ_EVERY
     assert store.reads == 10 * 60 // 30
@@ -85,11 +85,11 @@ def test_old_keys_are_read_again_every_30_seconds_at_most() -> None:
 
 def test_ten_thousand_unknown_ids_within_30_seconds_are_one_read() -> None:
     store = FakeKeyStore(issued())
-    ring = cached_keys(store, FixedClock())
+    cache = cached_keys(store, FixedClock())
     began = NOON + MINUTE
     reads = store.reads
 
-    keys = [ring(f"unknown-{n}", began + n * READ_EVERY / 10_000) for n in range(10_000)]
+    keys = [cache(f"unknown-{n}", began + n * READ_EVERY / 10_000) for n in range(10_000)]
 
     assert keys == [None] * 10_000
     assert store.reads - reads == 1
@@ -97,11 +97,11 @@ def test_ten_thousand_unknown_ids_within_30_seconds_are_one_read() -> None:
 
 def test_an_unknown_id_is_read_for_again_after_30_seconds() -> None:
     store = FakeKeyStore(issued())
-    ring = cached_keys(store, FixedClock())
+    cache = cached_keys(store, FixedClock())
     store.save(issued(NOON + SECOND, old=OLD, new=NEW))
 
-    before = ring("new", NOON + READ_EVERY - MILLISECOND)
-    after = ring("new", NOON + READ_EVERY)
+    before = cache("new", NOON + READ_EVERY - MILLISECOND)
+    after = cache("new", NOON + READ_EVERY)
 
     assert (before, after) == (None, NEW)
     assert store.reads == 2
@@ -109,81 +109,81 @@ def test_an_unknown_id_is_read_for_again_after_30_seconds() -> None:
 
 def test_a_known_id_is_not_read_for() -> None:
     store = FakeKeyStore(issued())
-    ring = cached_keys(store, FixedClock())
+    cache = cached_keys(store, FixedClock())
 
-    ring("unknown", NOON + MINUTE)
-    ring("old", NOON + 2 * MINUTE)
+    cache("unknown", NOON + MINUTE)
+    cache("old", NOON + 2 * MINUTE)
 
     assert store.reads == 2
 
 
 def test_keys_serve_for_an_hour_after_they_were_fetched_and_not_longer() -> None:
     store = FakeKeyStore(issued())
-    ring = cached_keys(store, FixedClock(NOON + 10 * MINUTE))
+    cache = cached_keys(store, FixedClock(NOON + 10 * MINUTE))
 
     assert timedelta(hours=1) == GOOD_FOR
-    assert ring("old", NOON + GOOD_FOR - MILLISECOND) == OLD
-    assert failure_of(ring, NOON + GOOD_FOR) == "TooOld"
-    assert failure_of(ring, NOON + GOOD_FOR, "unknown") == "TooOld"
+    assert cache("old", NOON + GOOD_FOR - MILLISECOND) == OLD
+    assert failure_of(cache, NOON + GOOD_FOR) == "TooOld"
+    assert failure_of(cache, NOON + GOOD_FOR, "unknown") == "TooOld"
 
 
 def test_keys_serve_for_an_hour_while_the_store_is_unavailable_and_not_longer() -> None:
     store = FakeKeyStore(issued())
-    ring = cached_keys(store, FixedClock(NOON + MINUTE))
+    cache = cached_keys(store, FixedClock(NOON + MINUTE))
     store.error = UNAVAILABLE
 
-    assert ring("old", NOON + GOOD_FOR - MILLISECOND) == OLD
-    assert ring("unknown", NOON + GOOD_FOR - MILLISECOND) is None
-    assert failure_of(ring, NOON + GOOD_FOR) == "TooOld"
+    assert cache("old", NOON + GOOD_FOR - MILLISECOND) == OLD
+    assert cache("unknown", NOON + GOOD_FOR - MILLISECOND) is None
+    assert failure_of(cache, NOON + GOOD_FOR) == "TooOld"
 
 
 def test_a_store_that_is_unavailable_is_asked_every_30_seconds_at_most() -> None:
     store = FakeKeyStore(issued())
-    ring = cached_keys(store, FixedClock())
+    cache = cached_keys(store, FixedClock())
     store.error = UNAVAILABLE
 
     for n in range(5 * 60):
-        ring("old", NOON + REFRESH_EVERY + n * SECOND)
+        cache("old", NOON + REFRESH_EVERY + n * SECOND)
 
     assert store.reads == 1 + 5 * 60 // 30
 
 
 def test_a_store_without_keys_leaves_the_copy() -> None:
     store = FakeKeyStore(issued())
-    ring = cached_keys(store, FixedClock())
+    cache = cached_keys(store, FixedClock())
     store.issued = None
 
-    assert ring("old", NOON + REFRESH_EVERY) == OLD
+    assert cache("old", NOON + REFRESH_EVERY) == OLD
     assert store.reads == 2
 
 
 def test_keys_that_are_too_old_serve_again_once_they_are_refreshed() -> None:
     store = FakeKeyStore(issued())
-    ring = cached_keys(store, FixedClock())
-    assert failure_of(ring, NOON + GOOD_FOR) == "TooOld"
+    cache = cached_keys(store, FixedClock())
+    assert failure_of(cache, NOON + GOOD_FOR) == "TooOld"
     store.save(issued(NOON + GOOD_FOR, old=NEW))
 
-    assert failure_of(ring, NOON + GOOD_FOR + READ_EVERY - MILLISECOND) == "TooOld"
-    assert ring("old", NOON + GOOD_FOR + READ_EVERY) == NEW
+    assert failure_of(cache, NOON + GOOD_FOR + READ_EVERY - MILLISECOND) == "TooOld"
+    assert cache("old", NOON + GOOD_FOR + READ_EVERY) == NEW
 
 
 def test_keys_that_were_never_fetched_are_read_for_the_first_token() -> None:
     store = FakeKeyStore()
-    ring = cached_keys(store, FixedClock())
+    cache = cached_keys(store, FixedClock())
 
-    assert failure_of(ring, NOON) == "NeverFetched"
+    assert failure_of(cache, NOON) == "NeverFetched"
     store.save(issued())
-    assert ring("old", NOON + READ_EVERY) == OLD
+    assert cache("old", NOON + READ_EVERY) == OLD
 
 
 def test_a_store_that_is_unavailable_at_the_start_is_read_for_the_first_token() -> None:
     store = FakeKeyStore(issued())
     store.error = UNAVAILABLE
-    ring = cached_keys(store, FixedClock())
+    cache = cached_keys(store, FixedClock())
 
-    assert failure_of(ring, NOON) == "TimedOut"
+    assert failure_of(cache, NOON) == "TimedOut"
     store.error = None
-    assert ring("old", NOON + READ_EVERY) == OLD
+    assert cache("old", NOON + READ_EVERY) == OLD
 
 
 @given(
@@ -201,7 +201,7 @@ def test_no_key_is_used_that_is_an_hour_old_and_no_30_seconds_have_two_reads(
 ) -> None:
     clock = FixedClock()
     store = FakeKeyStore(issued())
-    ring = cached_keys(store, clock)
+    cache = cached_keys(store, clock)
     fetched_at, read_at = NOON, NOON
 
     for after, key_id, event in steps:
@@ -212,16 +212,16 @@ def test_no_key_is_used_that_is_an_hour_old_and_no_30_seconds_have_two_reads(
             store.save(issued(at, old=OLD))
             fetched_at = at
         reads = store.reads
-        is_served = answers(ring, key_id, at)
+        is_served = answers(cache, key_id, at)
 
         assert store.reads - reads <= (at - read_at >= READ_EVERY)
         assert not is_served or at - fetched_at < GOOD_FOR
         read_at = at if store.reads > reads else read_at
 
 
-def answers(ring: KeySetCache, key_id: str, at: datetime) -> bool:
+def answers(cache: KeySetCache, key_id: str, at: datetime) -> bool:
     try:
-        ring(key_id, at)
+        cache(key_id, at)
     except KeysUnavailable:
         return False
     return True
@@ -278,7 +278,7 @@ def test_a_rotation_is_through_within_six_minutes(rotated_after: int, read_after
     refresh = RefreshKeys(issuer, store, clock)
     refresh()
     clock.advance(read_after * SECOND)
-    ring = cached_keys(store, clock)
+    cache = cached_keys(store, clock)
     rotated_at = NOON + rotated_after * SECOND
     old_until = new_from = None
 
@@ -289,9 +289,9 @@ def test_a_rotation_is_through_within_six_minutes(rotated_after: int, read_after
             issuer.keys_now = {"new": NEW}
         if second % REFRESH_EVERY.seconds == 0:
             refresh()
-        if ring("old", at) is not None:
+        if cache("old", at) is not None:
             old_until = at
-        if ring("new", at) is not None:
+        if cache("new", at) is not None:
             new_from = new_from or at
 
     assert new_from is not None
@@ -305,12 +305,12 @@ def test_an_idle_environment_refuses_the_old_key_when_it_wakes_up() -> None:
     clock, store, issuer = FixedClock(), FakeKeyStore(), FakeIssuer({"old": OLD})
     refresh = RefreshKeys(issuer, store, clock)
     refresh()
-    ring = cached_keys(store, clock)
+    cache = cached_keys(store, clock)
     issuer.keys_now = {"new": NEW}
     clock.advance(REFRESH_EVERY)
     refresh()
 
     at = NOON + 6 * MINUTE
 
-    assert ring("old", at) is None
-    assert ring("new", at) == NEW
+    assert cache("old", at) is None
+    assert cache("new", at) == NEW

@@ -41,8 +41,8 @@ class ConditionFailed(Exception):
 class Transport(Protocol):
     """Carries requests to DynamoDB, with time-outs and retries.
 
-    Repeating a write is safe here: every write has a condition by which a
-    second attempt changes nothing.
+    Repeating a write is safe here: it has a condition by which a second attempt
+    changes nothing, or puts the same item again.
     """
 
     def call(self, operation: str, request: Mapping[str, Any]) -> Answer:
