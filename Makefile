@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: $(NEEDS_UV)  ## real WebSocket clients come and go, and the list is right after each step
 	$(RUN) python -m infra.local demo $(ARGS)
 
-run: $(NEEDS_UV)  ## the same stack, until Ctrl-C, for a client of your own
+run: $(NEEDS_UV)  ## the same stack, until Ctrl-C, with a page of dashboards, and for a client of your own
 	$(RUN) python -m infra.local run
 
 test: $(NEEDS_UV)  ## every lane that this machine can run

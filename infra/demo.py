@@ -1,5 +1,6 @@
 """`make demo`: real WebSocket clients connect and disconnect, and each step is checked."""
 
+import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,6 +36,8 @@ INCIDENT: Record = {
     "audience": {"account": "111122223333", "region": "ap-northeast-2"},
     "data": {"title": "Unusual sign-in", "severity": 8},
 }
+
+SECOND_INCIDENT: Record = INCIDENT | {"id": "incident-8"}
 
 _DEFAULTS = {"clientId": "unknown", "account": "", "region": ""}
 _DELIVERY = ("selected", "delivered", "gone", "unknown", "failed", "durationMs")
@@ -73,6 +76,7 @@ def demo(stack: LocalStack, screen: Screen) -> None:
         steps.connects(WATCHER, "The second watches the same account in all regions")
         steps.connects(GOVERNMENT, "The third watches another account")
         steps.sends(INCIDENT, to=[KOREA, WATCHER], dead=SECOND_WALL)
+        steps.comes_back(KOREA, missed=SECOND_INCIDENT)
         steps.ends()
 
 
@@ -193,6 +197,33 @@ class _Steps:
         if {name: report[name] for name in expected} != expected:
             raise DemoFailure(f"The report must say {expected}; it says {report}.")
 
+    def comes_back(self, query: Query, *, missed: Record) -> None:
+        """A client that has the incident loses its network while another one is sent, and comes back."""
+        self._screen.say(f"The network of '{_name(query)}' fails, and another incident is sent meanwhile")
+        lost = self._take(query)
+        assert isinstance(lost, ClientConnection)  # noqa: S101 - the other kind is killed
+        drop(lost)
+        report = self._stack.send(missed)
+        self._screen.add("The report: " + " ".join(f"{name}={report[name]}" for name in _DELIVERY))
+
+        self._screen.say(f"It comes back, and says what it has: since={INCIDENT['id']}")
+        returning = {**query, "since": INCIDENT["id"]}
+        client = self._clients.enter_context(open_client(self._stack.websocket_url, returning))
+        self._add(query, client)
+        got: list[Record] = []
+
+        def caught_up() -> bool:
+            got.extend(messages_of(client))
+            return any(frame["type"] == "caught_up" for frame in got)
+
+        if not wait_for(caught_up):
+            raise DemoFailure(f"It must be caught up; it got {got}.")
+        ids = [frame.get("id") for frame in got]
+        if missed["id"] not in ids:
+            raise DemoFailure(f"It must get {missed['id']}, which it missed; it got {got}.")
+        self._screen.add(*(f"It gets {json.dumps(frame)}" for frame in got))
+        self._screen.show(self._check(self._stack.connections()))
+
     def presence_is_published(self) -> None:
         """Check the presence events, which come of the table's stream."""
         self._screen.say(
@@ -212,7 +243,7 @@ class _Steps:
     def ends(self) -> None:
         first, *others = self._waits
         self._screen.say(
-            "The list was right at every step, and the incident reached exactly whom it concerns"
+            "The list was right at every step, and each incident reached exactly whom it concerns"
         )
         self._screen.add(
             f"The first handshake took {first * 1000:.0f} ms, with the function's cold start; "

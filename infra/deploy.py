@@ -6,7 +6,6 @@ import shutil
 import sys
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,36 +29,30 @@ _STACK = "switchboard"
 _BUCKET = "switchboard-source"
 _CODE = "app.zip"
 _TEMPLATE = "template.json"
-_GATEWAY_CALLERS = ("SweepFunction", "ChangesFunction", "SendFunction")
+_GATEWAY_CALLERS = ("SweepFunction", "ChangesFunction", "SendFunction", "CatchUpFunction")
 
 GRACE = timedelta(seconds=2)
 """The sweep's grace on the local stack, instead of 30 s: a demo is short."""
 
+INDEX_LAG = timedelta(seconds=1)
+"""IndexLagSeconds on the local stack, instead of 5 s: MiniStack's indexes have no lag."""
+
 type Template = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class TokenAdmission:
-    """Admission of those who show a token: parameters of the template, and whom its keys function trusts.
-
-    ``authorities`` is a file of certificates, of which the issuer's has to be.
-    """
-
-    parameters: Mapping[str, str]
-    authorities: Path
-
-
-def deploy(
+def deploy(  # noqa: PLR0913 - where it is deployed, and how
     cloudformation: "CloudFormationClient",
     s3: "S3Client",
     endpoint: str,
     directory: Path,
-    tokens: TokenAdmission | None = None,
+    *,
+    parameters: Mapping[str, str],
+    authorities: Path | None,
 ) -> dict[str, str]:
     """Create the template's stack on the emulator at *endpoint* and return its outputs.
 
-    The functions' libraries and their log are in *directory*. Without *tokens*, anybody
-    is admitted.
+    The functions' libraries and their log are in *directory*. The function that
+    fetches an issuer's keys trusts *authorities*, a file of certificates.
 
     Raises:
         LocalStackFailure: the stack could not be created.
@@ -70,11 +63,10 @@ def deploy(
     _run_from_source(template, libraries=_libraries(directory), log=functions_log(directory))
     _use_the_emulator(template, endpoint)
     _watch_single_metrics(template)
-    parameters: Mapping[str, str] = {}
-    if tokens is not None:
-        parameters = {"Admission": "token"} | dict(tokens.parameters)
+    parameters = {"IndexLagSeconds": str(INDEX_LAG // timedelta(seconds=1))} | dict(parameters)
+    if authorities is not None:
         keys = template["Resources"]["KeysFunction"]["Properties"]["Environment"]["Variables"]
-        keys["SSL_CERT_FILE"] = str(tokens.authorities)
+        keys["SSL_CERT_FILE"] = str(authorities)
     s3.put_object(Bucket=_BUCKET, Key=_TEMPLATE, Body=json.dumps(template))
     try:
         cloudformation.create_stack(

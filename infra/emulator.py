@@ -14,18 +14,23 @@ started it.
 # ]
 # ///
 
+import asyncio
 import importlib
 import os
 import runpy
 import signal
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any
 
 MAX_CONNECTIONS = 10_000
 """Whose time is kept; older ones are dropped, since a refused handshake has no end event."""
+_LOOK_AGAIN = 0.05  # seconds
+_GOING_AWAY = {"code": 1001, "reason": "Going away"}
+"""How API Gateway closes an idle connection."""
 
 
 def _end_with_standard_input() -> None:
@@ -105,6 +110,82 @@ def answer_as_connect_does() -> None:
     gateway._invoke_ws_lambda, gateway.handle_websocket = invoke_route, handle_websocket  # noqa: SLF001 - as above
 
 
+def end_idle_connections(limit: float) -> None:
+    """Close a connection once no message came or went for *limit* seconds, as API Gateway does.
+
+    The close code is 1001, for the client and in the event of ``$disconnect``.
+    MiniStack keeps idle connections open.
+
+    Raises:
+        AttributeError: MiniStack does not have this function any more, or not in this form.
+    """
+    gateway: Any = importlib.import_module("ministack.services.apigateway")
+    handle = gateway.handle_websocket
+    if handle.__code__.co_varnames[:3] != ("scope", "receive", "send"):
+        raise AttributeError("handle_websocket has changed: it must be patched in another way.")
+
+    async def handle_websocket(
+        scope: Any, receive: "_Receive", send: "_Send", *rest: Any, **named: Any
+    ) -> None:
+        connection = _Connection(receive, send, limit)
+        await handle(scope, connection.receive, connection.send, *rest, **named)
+
+    gateway.handle_websocket = handle_websocket
+
+
+class _Connection:
+    """The messages of one connection. Once it is idle, MiniStack is told that the client has left."""
+
+    def __init__(self, receive: "_Receive", send: "_Send", limit: float) -> None:
+        self._receive = receive
+        self._send = send
+        self._limit = limit
+        self._ends_at: float | None = None  # not before its handshake is answered
+        self._ended = False
+
+    async def receive(self) -> dict[str, Any]:
+        while True:
+            ends_at = self._ends_at
+            try:
+                async with asyncio.timeout_at(ends_at):
+                    message = await self._receive()
+            except TimeoutError:
+                if self._ends_at == ends_at:  # else a message went meanwhile
+                    self._ended = True
+                    return {"type": "websocket.disconnect"} | _GOING_AWAY
+            else:
+                self._restart_if(message, "websocket.receive")
+                return message
+
+    async def send(self, message: dict[str, Any]) -> None:
+        self._restart_if(message, "websocket.accept", "websocket.send")
+        if message["type"] == "websocket.close" and self._ended:
+            message = message | _GOING_AWAY
+        await self._send(message)
+
+    def _restart_if(self, message: dict[str, Any], *types: str) -> None:
+        if message["type"] in types:
+            self._ends_at = asyncio.get_running_loop().time() + self._limit
+
+
+def look_for_what_is_due() -> None:
+    """Look again and again for queues' messages that are due: under faketime(1), a wait does not time out.
+
+    Raises:
+        AttributeError: MiniStack does not have this event any more.
+    """
+    wake = importlib.import_module("ministack.core.concurrency").esm_wake
+
+    def wait(timeout: float) -> bool:
+        ends_at = time.monotonic() + timeout
+        while not wake.is_set() and time.monotonic() < ends_at:
+            time.sleep(_LOOK_AGAIN)
+        return bool(wake.is_set())
+
+    wake.wait = wait
+
+
+type _Receive = Callable[[], Awaitable[dict[str, Any]]]
 type _Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
@@ -112,4 +193,7 @@ if __name__ == "__main__":
     threading.Thread(target=_end_with_standard_input, daemon=True).start()
     keep_connected_at()
     answer_as_connect_does()
+    end_idle_connections(float(os.environ["IDLE_SECONDS"]))
+    if "FAKETIME" in os.environ:
+        look_for_what_is_due()
     runpy.run_module("ministack", run_name="__main__")

@@ -2,7 +2,7 @@
 
 python -m infra.local demo             clients connect and disconnect, and the table is checked at each step
 python -m infra.local demo --tokens    only those who show a token come in; each refusal is checked
-python -m infra.local run              the stack stays up, with a live table of who is connected, until Ctrl-C
+python -m infra.local run              the stack stays up, with a page and a live table, until Ctrl-C
 """
 
 import argparse
@@ -11,8 +11,9 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
+from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
@@ -23,18 +24,19 @@ from botocore.config import Config
 
 from app.cli import main as command_line
 from infra.demo import demo
-from infra.deploy import GRACE, WEBSOCKETS, TokenAdmission, deploy, functions_log
+from infra.deploy import GRACE, INDEX_LAG, WEBSOCKETS, deploy, functions_log
 from infra.environment import clear_aws_settings
 from infra.gateway import LocalGateway
 from infra.issuer import token_issuer
-from infra.process import ministack
+from infra.page import serve_page
+from infra.process import IDLE_LIMIT, ministack
 from infra.screen import Screen
 from infra.stack import LocalStack, LocalStackFailure, Record
-from infra.token_demo import token_admission, token_demo
+from infra.token_demo import token_demo, token_parameters
 
 UNLIKE_AWS = (
     "The functions run from app/, not from the image. Roles, settings and routes are the template's.",
-    "$disconnect always has close code 1006, and no event is lost.",
+    "$disconnect has close code 1006 unless the connection was idle, and no event is lost.",
     "The functions' log records go to a file. WebSockets have no access log, metrics or alarms.",
     "No item expires by its ttl.",
     "A stream record that the function returns as failed is not delivered again.",
@@ -43,6 +45,7 @@ UNLIKE_AWS = (
     "The alarms on a share, of probes or of recipients, count instead.",
     "No message to a client is throttled or too large. SendConcurrency is 2.",
     f"The sweep's grace is {GRACE.total_seconds():.0f} s instead of 30 s: a demo is short.",
+    f"An index shows a new connection at once. IndexLagSeconds is {INDEX_LAG.total_seconds():.0f}, not 5.",
 )
 """How MiniStack differs. It takes every resource of the template, so none is left out."""
 
@@ -58,11 +61,17 @@ _REGION = "us-east-1"
 
 @contextmanager
 def local_stack(
-    say: Callable[[str], None] = lambda _: None, tokens: TokenAdmission | None = None
+    say: Callable[[str], None] = lambda _: None,
+    *,
+    parameters: Mapping[str, str] | None = None,
+    authorities: Path | None = None,
+    idle_limit: timedelta = IDLE_LIMIT,
 ) -> Iterator[LocalStack]:
     """Run the whole stack during a block; *say* gets each step of the start.
 
-    Without *tokens*, anybody is admitted.
+    *parameters* are those of the template that have not their defaults. With tokens,
+    *authorities* is a file of certificates, of which the issuer's has to be. A client
+    that is idle for *idle_limit* is disconnected.
 
     Its files are in a temporary folder, which is deleted at the end. After an
     error its logs are kept.
@@ -74,16 +83,20 @@ def local_stack(
         directory = Path(name)
         try:
             say("Starting MiniStack, an emulator of AWS, on 127.0.0.1 (the first time, downloading it)")
-            with ministack(directory) as endpoint, ExitStack() as clients:
+            with ministack(directory, idle_limit) as endpoint, ExitStack() as clients:
                 say("Deploying infra/template.yaml on it; its functions may do what their roles allow")
-                yield _deployed(endpoint, directory, clients, tokens)
+                yield _deployed(endpoint, directory, clients, parameters or {}, authorities)
         except Exception as error:
             error.add_note(_what_the_logs_say(directory))
             raise
 
 
 def _deployed(
-    endpoint: str, directory: Path, clients: ExitStack, tokens: TokenAdmission | None
+    endpoint: str,
+    directory: Path,
+    clients: ExitStack,
+    parameters: Mapping[str, str],
+    authorities: Path | None,
 ) -> LocalStack:
     session = boto3.session.Session(_ROOT_USER, _ROOT_USER, region_name=_REGION)
     where: dict[str, Any] = {"endpoint_url": endpoint, "config": Config(proxies={})}
@@ -93,7 +106,7 @@ def _deployed(
     dynamodb = clients.enter_context(closing(session.client("dynamodb", **where)))
     queue = clients.enter_context(closing(session.client("sqs", **where)))
 
-    outputs = deploy(cloudformation, s3, endpoint, directory, tokens)
+    outputs = deploy(cloudformation, s3, endpoint, directory, parameters=parameters, authorities=authorities)
 
     # AWS's wss://API.execute-api.REGION.amazonaws.com/STAGE, where MiniStack serves it
     address = urlsplit(outputs["WebSocketUrl"])
@@ -156,8 +169,22 @@ def _what_the_logs_say(directory: Path) -> str:
 
 def run(stack: LocalStack, screen: Screen) -> None:
     """Show how to connect, and then who is connected, until Ctrl-C; it ends with ``SystemExit``."""
+    with serve_page(stack) as page:
+        _show_how_to_connect(stack, page, screen)
+        os.environ |= stack.environment
+        try:
+            command_line(["watch", "--every", "0.5"])
+        except SystemExit as end:
+            if end.code:
+                raise LocalStackFailure("The live table failed; its reason is above.") from end
+            raise
+
+
+def _show_how_to_connect(stack: LocalStack, page: str, screen: Screen) -> None:
     url = f"{stack.websocket_url}?clientId=me&account=123456789012&region=eu-central-1"
     screen.say(f"It is up: {stack.websocket_url}")
+    screen.say("Dashboards, who is connected, and alerts to send, on a page for your browser:")
+    screen.add(page)
     screen.say("Connect from another terminal, or from a browser's console:")
     screen.add(f"wscat -c '{url}'", f"websocat '{url}'", f"new WebSocket('{url}')")
     screen.say("The command line, from another terminal:")
@@ -168,20 +195,16 @@ def run(stack: LocalStack, screen: Screen) -> None:
     )
     _add_differences(screen)
     screen.say("Who is connected, until Ctrl-C:")
-    os.environ |= stack.environment
-    try:
-        command_line(["watch", "--every", "0.5"])
-    except SystemExit as end:
-        if end.code:
-            raise LocalStackFailure("The live table failed; its reason is above.") from end
-        raise
 
 
 def _demonstrate_tokens(screen: Screen) -> None:
     screen.say(
         "Starting oauth2-mock-server, an issuer of tokens, on localhost (the first time, downloading it)"
     )
-    with token_issuer() as issuer, local_stack(screen.say, token_admission(issuer)) as stack:
+    with (
+        token_issuer() as issuer,
+        local_stack(screen.say, parameters=token_parameters(issuer), authorities=issuer.authorities) as stack,
+    ):
         token_demo(stack, issuer, screen)
         _add_differences(screen)
 

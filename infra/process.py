@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from datetime import timedelta
 from http import HTTPStatus
 from http.client import HTTPConnection
 from pathlib import Path
@@ -24,10 +25,15 @@ _SERVER_PORTS = range(20_000, 32_768)
 CLOCK = ("FAKETIME", "LD_PRELOAD", "DYLD_")
 """The variables of faketime(1) begin with these; all processes must have one clock."""
 
+IDLE_LIMIT = timedelta(minutes=10)
+"""How long a connection may be without a message (API Gateway's quotas page, 'Idle Connection Timeout')."""
+
 
 @contextmanager
-def ministack(directory: Path) -> Iterator[str]:
+def ministack(directory: Path, idle_limit: timedelta = IDLE_LIMIT) -> Iterator[str]:
     """Run MiniStack during a block and yield its endpoint; its files and its log are in *directory*.
+
+    A WebSocket connection is closed once it is idle for *idle_limit*.
 
     Raises:
         LocalStackFailure: it did not start.
@@ -36,7 +42,7 @@ def ministack(directory: Path) -> Iterator[str]:
     with (directory / "ministack.log").open("wb") as log:
         process = subprocess.Popen(
             [_python(), "-P", str(_SCRIPT)],  # -P: what lies beside the script is not to be imported
-            env=_environment(port, directory),
+            env=_environment(port, directory, idle_limit),
             cwd=directory,
             stdin=subprocess.PIPE,  # closes when this process ends, and ends MiniStack
             stdout=log,
@@ -98,7 +104,7 @@ def free_port() -> int:
             return port
 
 
-def _environment(port: int, directory: Path) -> dict[str, str]:
+def _environment(port: int, directory: Path, idle_limit: timedelta) -> dict[str, str]:
     """Return MiniStack's environment: the caller's path and clock; no credentials, proxies or endpoints."""
     clock = {name: value for name, value in os.environ.items() if name.startswith(CLOCK)}
     return clock | {
@@ -110,6 +116,7 @@ def _environment(port: int, directory: Path) -> dict[str, str]:
         "DOCKER_HOST": f"unix://{directory}/no-docker",  # or it sweeps containers up at start and stop
         "IOT_MTLS_ENABLED": "0",  # or it opens a second port
         "SFTP_ENABLED": "0",
+        "IDLE_SECONDS": str(idle_limit.total_seconds()),  # for infra/emulator.py
     }
 
 

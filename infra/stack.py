@@ -30,9 +30,9 @@ class LocalStackFailure(Exception):
 class LocalStack:
     """The stack while it runs.
 
-    ``invoke`` calls a function (Connect, Disconnect, Sweep, Changes, Send, Keys) with an
-    event and returns its answer. ``replace`` ends the processes of a function, as an
-    update does. ``log`` is the file of all functions' log records. ``environment`` is
+    ``invoke`` calls a function (Connect, Disconnect, Sweep, Changes, Send, CatchUp, Keys)
+    with an event and returns its answer. ``replace`` ends the processes of a function, as
+    an update does. ``log`` is the file of all functions' log records. ``environment`` is
     what a program needs to reach this stack with the AWS SDK.
     """
 

@@ -17,7 +17,7 @@ from websockets.sync.client import ClientConnection
 from app.domain.model import Connection
 from infra.clients import open_browser, open_client
 from infra.demo import DemoFailure, wait_for
-from infra.deploy import GRACE, TokenAdmission
+from infra.deploy import GRACE
 from infra.issuer import Issuer
 from infra.screen import Screen
 from infra.stack import LocalStack
@@ -45,9 +45,10 @@ _PART = 16  # characters; a shorter part of a token may be in a log by chance
 type Query = Mapping[str, str]
 
 
-def token_admission(issuer: Issuer) -> TokenAdmission:
-    """Return the settings by which the tokens of *issuer* admit to a stack, and tickets, too."""
-    parameters = {
+def token_parameters(issuer: Issuer) -> dict[str, str]:
+    """Return the template's parameters by which the tokens of *issuer* admit to a stack, and tickets, too."""
+    return {
+        "Admission": "token",
         "TokenIssuer": issuer.url,
         "TokenAudience": AUDIENCE,
         "AccountsClaim": "accounts",
@@ -55,11 +56,10 @@ def token_admission(issuer: Issuer) -> TokenAdmission:
         "AllowedOrigins": PAGE,
         "Tickets": "true",
     }
-    return TokenAdmission(parameters, issuer.authorities)
 
 
 def token_demo(stack: LocalStack, issuer: Issuer, screen: Screen) -> None:
-    """Run all steps, on a stack of ``token_admission``.
+    """Run all steps, on a stack with ``token_parameters``.
 
     Raises:
         DemoFailure: a step failed; above all, somebody came in who may not.

@@ -64,6 +64,7 @@ def a_connection(**changes: Any) -> Connection:
         "principal_id": "user-42",
         "attributes": {"appVersion": "2.7"},
         "admitted_until": NOON + timedelta(hours=23),
+        "since": "m-0",
     }
     return Connection(**whole | changes)
 

@@ -15,7 +15,7 @@ pytest_plugins = ["tests.dynamodb_local", "tests.stores", "tests.writers"]
 
 collect_ignore = ["extension"]  # its packages are in an environment of its own
 
-ONE_PROCESS = ("image", "stack")
+ONE_PROCESS = ("image", "stack", "browser")
 """Lanes with servers that are slow to start: each of these lanes runs in one process."""
 
 

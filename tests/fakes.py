@@ -9,6 +9,7 @@ from app.domain.admission import Grant, Reason
 from app.domain.delivery import SendResult
 from app.domain.errors import Denied
 from app.domain.events import Event
+from app.domain.history import CatchUp
 from app.domain.lifecycle import ProbeResult
 from app.domain.model import Connection
 from app.domain.tickets import MAX_SKEW, MAX_TICKET_LIFETIME, Ticket
@@ -57,23 +58,34 @@ class FakeGateway:
         self.results = dict(results or {})
         self.before = before
         self.probed: list[str] = []
+        self.kept_alive: list[str] = []
         self.closed: list[str] = []
 
     def probe(self, connections: Iterable[Connection | None]) -> Iterator[tuple[Connection, ProbeResult]]:
-        for connection in connections:
-            if connection is None:
-                time.sleep(0)  # a worker's turn
-                continue
-            self.before(connection)
-            result = self._result_of(connection, ProbeResult.ALIVE)
-            self.probed.append(connection.id)
-            yield connection, result
+        return self._called(connections, self.probed)
+
+    def keep_alive(
+        self, connections: Iterable[Connection | None]
+    ) -> Iterator[tuple[Connection, ProbeResult]]:
+        return self._called(connections, self.kept_alive)
 
     def close(self, connection: Connection) -> ProbeResult:
         self.before(connection)
         result = self._result_of(connection, ProbeResult.CLOSED)
         self.closed.append(connection.id)
         return result
+
+    def _called(
+        self, connections: Iterable[Connection | None], names: list[str]
+    ) -> Iterator[tuple[Connection, ProbeResult]]:
+        for connection in connections:
+            if connection is None:
+                time.sleep(0)  # a worker's turn
+                continue
+            self.before(connection)
+            result = self._result_of(connection, ProbeResult.ALIVE)
+            names.append(connection.id)
+            yield connection, result
 
     def _result_of(self, connection: Connection, success: ProbeResult) -> ProbeResult:
         if result := self.results.get(connection.id):
@@ -145,6 +157,16 @@ class FakeQueue:
 
     def put(self, body: str, *, sent_at: datetime | None = None) -> None:
         self.messages.append((body, sent_at))
+
+
+class FakeCatchUps:
+    """CatchUps that keeps each request with its delay."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[CatchUp, timedelta]] = []
+
+    def put(self, request: CatchUp, *, delay: timedelta = timedelta()) -> None:
+        self.requests.append((request, delay))
 
 
 class FakeKeyStore:

@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import subprocess
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Generator
@@ -17,10 +18,13 @@ from docker.errors import DockerException, ImageNotFound
 
 _ROOT = Path(__file__).parent.parent
 
-LANES = ("unit", "contract", "integration", "image", "stack", "architecture")
+LANES = ("unit", "client", "contract", "integration", "image", "stack", "browser", "architecture")
 """The folders below tests/, one per lane, the cheapest first."""
 
 _DURATION = "three to ten minutes, by the machine, and some more with Docker"
+
+_OLDEST_NODE = (20, 11)  # its test runner replaces the clock
+_NODE_WITH_WEBSOCKETS = (22, 0)
 
 REQUIRED = "REQUIRE_LANES"
 """With this variable set, a test that can't run fails instead of being skipped; CI sets it."""
@@ -66,6 +70,47 @@ def missing_commands(*names: str) -> str | None:
     return f"no {' and no '.join(missing)} on this machine" if missing else None
 
 
+@cache
+def node_is_missing() -> str | None:
+    """Return why the JavaScript client can't run here; ``None`` if it can."""
+    if why := missing_commands("node"):
+        return why
+    version = _node_version()
+    if version < _OLDEST_NODE:
+        return f"Node.js {'.'.join(map(str, version))} is too old: the client's tests need 20.11"
+    return None
+
+
+def node() -> list[str]:
+    """Return the command of Node.js with WebSockets; leave the test out if there is none."""
+    if why := node_is_missing():
+        leave_out(why)
+    return ["node"] if _node_version() >= _NODE_WITH_WEBSOCKETS else ["node", "--experimental-websocket"]
+
+
+def _node_version() -> tuple[int, ...]:
+    version = subprocess.run(["node", "--version"], check=True, stdout=subprocess.PIPE, text=True).stdout
+    return tuple(int(part) for part in version.strip().removeprefix("v").split(".")[:2])
+
+
+_BROWSERS = (
+    "google-chrome",
+    "google-chrome-stable",
+    "chromium",
+    "chromium-browser",
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+)
+
+
+def find_browser() -> str | None:
+    """Return the path of the user's Chrome or Chromium, on the path or where macOS has it; else ``None``."""
+    return next(filter(None, map(shutil.which, _BROWSERS)), None)
+
+
+NO_BROWSER = "no Chrome and no Chromium on this machine"
+
+
 def leave_out(why: str) -> NoReturn:
     """Skip the test because of *why*; fail it if REQUIRE_LANES is set."""
     if os.environ.get(REQUIRED):
@@ -87,6 +132,10 @@ class LaneSummary:
             left_out.append(f"lane image ({no_docker})")
             if no_java := missing_commands("java", "npm"):
                 left_out.append(f"all that wants DynamoDB Local ({no_docker}, and {no_java})")
+        if no_node := node_is_missing():
+            left_out.append(f"lane client ({no_node})")
+        if find_browser() is None:
+            left_out.append(f"lane browser ({NO_BROWSER})")
         return [
             f"lanes: {', '.join(LANES)}; all of them take {_DURATION}",
             f"left out: {'; '.join(left_out) or 'nothing'}",

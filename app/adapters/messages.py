@@ -1,4 +1,7 @@
-"""The messages in the queue as domain values: our own contract, EventBridge's events, SNS's envelopes."""
+"""The messages in the queue as domain values: our own contract, EventBridge's events, SNS's envelopes.
+
+And what Switchboard itself tells a client, which has no id.
+"""
 
 import hashlib
 import json
@@ -54,6 +57,16 @@ def message(content: Fields, audience: Audience, time: datetime, expires_at: dat
     told_apart_by = _encoded([type_, data, str(audience)], sort_keys=True)
     digest = hashlib.sha256(told_apart_by).hexdigest()[:32]
     return Message(MessageId(name), time, type_, frame, digest, expires_at)
+
+
+class JsonNotices:
+    """Notices in JSON."""
+
+    def gap(self, since: str) -> bytes:
+        return _encoded({"type": "gap", "since": since})
+
+    def caught_up(self, since: str) -> bytes:
+        return _encoded({"type": "caught_up", "since": since})
 
 
 def audience_from(given: object) -> Audience:

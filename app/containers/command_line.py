@@ -1,4 +1,4 @@
-"""The container of the command line: what sending needs, and tickets."""
+"""The container of the command line: what sending needs, who would get a message, and tickets."""
 
 from secrets import token_urlsafe
 
@@ -8,6 +8,7 @@ from app.adapters.dynamodb.tickets import DynamoDBTickets
 from app.containers.sending import Sending
 from app.domain import ports
 from app.domain.operations import MintTicket
+from app.domain.recipients import ReadRecipients
 from app.settings import required
 
 
@@ -19,5 +20,8 @@ class CommandLine(Sending):
         DynamoDBTickets,
         Sending.transport,
         providers.Callable(required, settings.provided.tickets_table, "TICKETS_TABLE"),
+    )
+    read_recipients = providers.Singleton(
+        ReadRecipients, Sending.recipients, Sending.table, Sending.clock, Sending.unscoped
     )
     mint_ticket = providers.Singleton(MintTicket, tickets, Sending.clock, providers.Object(token_urlsafe))

@@ -1,4 +1,4 @@
-"""The container of the sweep and the stream's function."""
+"""The container of the sweep, and what the other operations need, too."""
 
 import os
 from typing import Any, ClassVar
@@ -6,19 +6,17 @@ from typing import Any, ClassVar
 from dependency_injector import containers, providers
 
 from app.adapters.clock import SystemClock
-from app.adapters.dynamodb.items import entry_from
-from app.adapters.dynamodb.presence import DynamoDBPresenceStore
 from app.adapters.dynamodb.sdk import SdkTransport, dynamodb_client
 from app.adapters.dynamodb.table import DynamoDBConnectionTable
 from app.adapters.dynamodb.transport import Transport
 from app.adapters.gateway import ManagementApiGateway
-from app.adapters.memory import MemoryConnectionTable, MemoryPresenceStore
+from app.adapters.memory import MemoryConnectionTable
+from app.adapters.sqs import SqsCatchUps
 from app.adapters.threads import ThreadWorkers
-from app.containers.imports import no_stream, storage
+from app.containers.imports import storage
 from app.domain import ports
 from app.domain.operations import EvictConnection, GetConnection, ListConnections
 from app.domain.sweep import SweepConnections
-from app.domain.tracking import TrackPresence
 from app.settings import Settings, required
 
 
@@ -35,12 +33,13 @@ class Operations(containers.DeclarativeContainer):
     sweep = settings.provided.sweep
     timeouts = settings.provided.store_timeouts
     table_name = providers.Callable(required, settings.provided.table, "CONNECTIONS_TABLE")
-    presence_table = providers.Callable(required, settings.provided.presence_table, "PRESENCE_TABLE")
-    connecting: ClassVar[dict[str, Any]] = {
+    queueing: ClassVar[dict[str, Any]] = {
         "region": providers.Callable(required, settings.provided.region, "AWS_REGION"),
-        "endpoint": settings.provided.dynamodb_endpoint,
         "connect_timeout": timeouts.connect,
         "read_timeout": timeouts.read,
+    }
+    connecting: ClassVar[dict[str, Any]] = queueing | {
+        "endpoint": settings.provided.dynamodb_endpoint,
         "attempts": timeouts.attempts,
     }
     client = providers.Singleton(dynamodb_client, **connecting, connections=sweep.concurrency)
@@ -53,12 +52,6 @@ class Operations(containers.DeclarativeContainer):
             storage, settings.provided.store, environ, ports.ConnectionTable, "the sweep and the command line"
         ),
     )
-    presence: providers.Provider[ports.PresenceStore] = providers.Selector(
-        settings.provided.storage,
-        dynamodb=providers.Singleton(DynamoDBPresenceStore, transport, presence_table, clock=clock),
-        memory=providers.Singleton(MemoryPresenceStore),
-        imported=providers.Callable(no_stream, settings.provided.store),
-    )
     gateway: providers.Provider[ports.Gateway] = providers.Singleton(
         ManagementApiGateway,
         region=settings.provided.region,
@@ -66,15 +59,15 @@ class Operations(containers.DeclarativeContainer):
         connections=sweep.concurrency,
     )
     workers: providers.Provider[ports.WorkerPool] = providers.Singleton(ThreadWorkers, sweep.concurrency)
-    read_image: providers.Provider[ports.ImageReader] = providers.Object(entry_from)
+    queued_catch_ups: providers.Provider[ports.CatchUps] = providers.Singleton(
+        SqsCatchUps,
+        name=providers.Callable(required, settings.provided.catch_up_queue, "CATCH_UP_QUEUE"),
+        **queueing,
+    )
 
     list_connections = providers.Singleton(ListConnections, table, clock)
     get_connection = providers.Singleton(GetConnection, table, clock)
     evict_connection = providers.Singleton(EvictConnection, table, gateway, clock, sweep.grace)
     sweep_connections = providers.Singleton(
-        SweepConnections, table, gateway, clock, workers, sweep.grace, sweep.rate, publisher
-    )
-    per_client = settings.provided.connections_per_client
-    track_presence = providers.Singleton(
-        TrackPresence, table, presence, publisher, evict_connection, clock, workers, per_client
+        SweepConnections, table, gateway, clock, workers, sweep.grace, sweep.rate, publisher, sweep.keep_alive
     )

@@ -4,6 +4,7 @@ from dependency_injector import providers
 
 from app.adapters.dynamodb.deliveries import DynamoDBDeliveries
 from app.adapters.dynamodb.direct import direct_transport
+from app.adapters.dynamodb.history import DynamoDBHistory
 from app.adapters.dynamodb.table import RECIPIENT, RECIPIENT_PAGE, DynamoDBConnectionTable
 from app.adapters.dynamodb.transport import Transport
 from app.adapters.gateway import ManagementApiGateway
@@ -13,7 +14,6 @@ from app.adapters.sqs import SqsQueue
 from app.containers.operations import Operations
 from app.domain import ports
 from app.domain.pace import Pace
-from app.domain.recipients import ReadRecipients
 from app.domain.sending import DeliverMessage
 from app.settings import required
 
@@ -54,19 +54,27 @@ class Sending(Operations):
         memory=providers.Singleton(MemoryDeliveries, clock),
         imported=in_dynamodb,
     )
+    kept_history: providers.Provider[ports.History] = providers.Singleton(
+        DynamoDBHistory,
+        Operations.transport,
+        providers.Callable(required, settings.provided.history_table, "HISTORY_TABLE"),
+        clock=clock,
+        kept_for=settings.provided.history_kept_for,
+        unscoped=unscoped,
+    )
+    history: providers.Provider[ports.History | None] = providers.Selector(
+        settings.provided.history, kept=kept_history, none=providers.Object(None)
+    )
     courier: providers.Provider[ports.Courier] = providers.Singleton(
         ManagementApiGateway, region=settings.provided.region, endpoint=settings.provided.gateway_endpoint
     )
     queue: providers.Provider[ports.MessageQueue] = providers.Singleton(
         SqsQueue,
         name=providers.Callable(required, settings.provided.message_queue, "MESSAGE_QUEUE"),
-        region=Operations.connecting["region"],
-        connect_timeout=Operations.timeouts.connect,
-        read_timeout=Operations.timeouts.read,
+        **Operations.queueing,
     )
     read_message: providers.Provider[ports.MessageReader] = providers.Object(message_from)
-    read_recipients = providers.Singleton(ReadRecipients, recipients, table, clock, unscoped)
     pace, grace = providers.Singleton(Pace, settings.provided.send_rate), Operations.sweep.grace
     deliver_message = providers.Singleton(
-        DeliverMessage, recipients, table, courier, deliveries, clock, workers, pace, grace, unscoped
+        DeliverMessage, recipients, table, courier, deliveries, clock, workers, pace, grace, unscoped, history
     )

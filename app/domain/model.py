@@ -94,7 +94,8 @@ class Connection(NamedTuple):
 
     ``created_at`` is when it was recorded, ``connected_at`` when the gateway
     accepted it. After ``expires_at`` the store may delete it by itself. After
-    ``admitted_until``, if that is known, its admission is over.
+    ``admitted_until``, if that is known, its admission is over. ``since`` is what a
+    client that comes back says it has: its last message, or a position in the history.
     """
 
     id: ConnectionId
@@ -112,6 +113,7 @@ class Connection(NamedTuple):
     principal_id: str | None = None
     attributes: Mapping[str, str] = _EMPTY
     admitted_until: datetime | None = None
+    since: str | None = None
 
     @classmethod
     def opened(
@@ -147,6 +149,7 @@ class Connection(NamedTuple):
             principal_id=clean(handshake.principal_id),
             attributes={name: _attribute(name, query[name]) for name in attribute_names if name in query},
             admitted_until=handshake.admitted_until,
+            since=_name("since", query["since"]) if "since" in query else None,
         )
 
 

@@ -1,5 +1,6 @@
-"""How fast calls may be made: at a set rate, or slower where the other side throttles them."""
+"""How fast calls may be made: at a set rate, or slower where the other side throttles them; and again."""
 
+import random
 from datetime import datetime, timedelta
 
 _BURST = timedelta(milliseconds=50)  # how much unused time is made up for
@@ -12,6 +13,9 @@ _SCATTER = 1.4  # between the shares of two windows at the same rate
 _FEWEST = 10  # answers in a window, or it goes on
 _TOLERANCE_LASTS = 50  # windows, after which the share is judged anew
 _SETTLED = 1  # windows after a decrease, whose answers belong to the time before
+
+_PAUSE = timedelta(milliseconds=250)  # before a second attempt, doubled for each further one
+_MOST_DOUBLINGS = 5
 
 _SECOND = timedelta(seconds=1)
 
@@ -83,3 +87,9 @@ class Pace:
                 return
             self.rate = min(self.rate + self.most * _INCREASE, self.most)
         self._since_decrease += 1
+
+
+def pause_after(attempts: int) -> timedelta:
+    """Return a pause after so many attempts; random, or all that failed together would come back together."""
+    longest: timedelta = _PAUSE * 2.0 ** min(attempts - 1, _MOST_DOUBLINGS)
+    return longest * random.uniform(0.5, 1)  # noqa: S311 - not a secret

@@ -1,6 +1,6 @@
 """The ports: what the use cases need, as promises that every adapter keeps."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from app.domain.model import Connection, ConnectionId, Handshake, Removed, Tombstone
@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # not needed by the handshakes
     from app.domain.admission import Grant
     from app.domain.delivery import Audience, Delivery, Message, MessageId, Progress, SendResult
     from app.domain.events import Event
+    from app.domain.history import CatchUp, KeptMessage, Place, Scope
     from app.domain.lifecycle import ConnectionRef, ProbeResult
     from app.domain.model import Entry
     from app.domain.presence import Client, Presence
@@ -246,6 +247,14 @@ class Gateway(Protocol):
         answer or the lack of one.
         """
 
+    def keep_alive(
+        self, connections: "Iterable[Connection | None]"
+    ) -> "Iterator[tuple[Connection, ProbeResult]]":
+        """Send ``KEEP_ALIVE`` to many connections, so that none is idle; otherwise like ``probe``.
+
+        ``ALIVE`` says that it was sent. It may be sent twice.
+        """
+
     def close(self, connection: Connection) -> "ProbeResult":
         """Close *connection* and return ``CLOSED``, or why it is not. Never raises, like ``probe``."""
 
@@ -305,6 +314,71 @@ class Deliveries(Protocol):
         Raises:
             StorageUnavailable: the store did not answer in time.
         """
+
+
+class History(Protocol):
+    """Messages that are being delivered, and those that were. Every adapter passes tests/contract.
+
+    From ``begin`` on a message is in it without a break: it is under way until it
+    is finished, and kept for some minutes then. Reads are consistent with every
+    earlier write. What has expired is passed over. Thread-safe.
+    """
+
+    def begin(self, message: "Message", audience: "Audience") -> None:
+        """Keep *message* as one whose delivery is under way. Idempotent.
+
+        Raises:
+            StorageUnavailable: the store did not confirm in time.
+        """
+
+    def finish(self, message: "Message", audience: "Audience", at: datetime) -> None:
+        """Keep *message* as one whose delivery finished *at* a time.
+
+        Raises:
+            StorageUnavailable: the store did not confirm in time.
+        """
+
+    def under_way(self, scope: "Scope") -> "Iterator[KeptMessage]":
+        """Yield the messages of *scope* whose delivery is under way, for ``UNDER_WAY_FOR`` at most.
+
+        Raises:
+            StorageUnavailable: the store did not answer in time; on any step of the iteration.
+        """
+
+    def finished(self, scope: "Scope", after: "Place") -> "Iterator[tuple[Place, KeptMessage]]":
+        """Yield the finished messages of *scope* *after* a place, in order, fetched by pages on demand.
+
+        Raises:
+            StorageUnavailable: the store did not answer in time; on any step of the iteration.
+        """
+
+
+class CatchUps(Protocol):
+    """The queue of those that have come back."""
+
+    def put(self, request: "CatchUp", *, delay: timedelta = timedelta()) -> None:
+        """Add *request*, to be carried out after *delay*, at least once.
+
+        Raises:
+            QueueUnavailable: the queue did not take it in time.
+        """
+
+
+class CatchUpReader(Protocol):
+    """The format in which the queue carries a request."""
+
+    def __call__(self, body: str, /) -> "CatchUp":
+        """Return the request in *body*."""
+
+
+class Notices(Protocol):
+    """The format of what Switchboard itself tells a client."""
+
+    def gap(self, since: str) -> bytes:
+        """Return what says that messages after *since* are not kept any more."""
+
+    def caught_up(self, since: str) -> bytes:
+        """Return what says that the client has every message until *since*."""
 
 
 class MessageReader(Protocol):

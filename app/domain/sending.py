@@ -1,6 +1,5 @@
 """The use case of sending: deliver a message to its audience, each recipient once if it can be had."""
 
-import random
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -25,12 +24,13 @@ from app.domain.delivery import (
 from app.domain.errors import DeliveryClaimed, StorageUnavailable
 from app.domain.lifecycle import grace_ends_at, is_within_grace
 from app.domain.model import Connection, ConnectionId
-from app.domain.pace import Pace
+from app.domain.pace import Pace, pause_after
 from app.domain.ports import (
     Clock,
     ConnectionTable,
     Courier,
     Deliveries,
+    History,
     Pending,
     RecipientPages,
     WorkerPool,
@@ -49,8 +49,6 @@ MAX_YOUNG = 5000
 
 _MAX_EVICTIONS = 64  # under way
 _LOOKED_UP_AT_ONCE = 50  # recipients that another invocation has left, one after the other by one worker
-_PAUSE = timedelta(milliseconds=250)  # before a second attempt, doubled for each further one
-_MOST_DOUBLINGS = 5
 _LONGEST_YOUNG_PAUSE = timedelta(seconds=2)
 _LAST_YOUNG_ATTEMPT = timedelta(milliseconds=200)  # before the end of the grace
 _RECORDED_AFTER = 200  # outcomes, once all pages are read
@@ -79,6 +77,7 @@ class DeliverMessage:
     pace: Pace
     grace: timedelta
     unscoped: bool = False
+    history: History | None = None
 
     def __call__(
         self, message: Message, audience: Audience, *, until: datetime, claimed_until: datetime
@@ -95,15 +94,21 @@ class DeliverMessage:
         """
         checked(message)
         delivery = self.deliveries.claim(message, str(audience), until=claimed_until)
+        if self.history is not None:  # before a recipient is read: who comes back meanwhile finds it there
+            self.history.begin(message, audience)
         run = _Run(self, message, audience, delivery, until)
         try:
             for connection, result in self.courier.deliver(message.frame, run.connections()):
                 run.settle(connection, result)
         finally:
             run.close()
-        released = self.deliveries.release(
-            delivery, run.progress(), self.clock.now() if run.is_complete else None
-        )
+        finished_at = self.clock.now() if run.is_complete else None
+        if self.history is not None and finished_at is not None:
+            try:
+                self.history.finish(message, audience, finished_at)
+            except StorageUnavailable as error:  # what was sent is recorded, so that nobody gets it again
+                run.fault, finished_at = error, None
+        released = self.deliveries.release(delivery, run.progress(), finished_at)
         if run.fault is not None:
             raise run.fault
         return released
@@ -164,7 +169,7 @@ class _Run:
         self.is_complete = False
         """Whether every recipient was read, and has its outcome."""
         self.fault: StorageUnavailable | None = None
-        """Why the recipients could not be read to their end."""
+        """Why the recipients could not be read to their end, or the history not be written."""
 
     def connections(self) -> Iterator[Connection | None]:
         """Yield whom to send to next, and ``None`` if that is nobody now."""
@@ -238,12 +243,12 @@ class _Run:
                 outcome = Outcome.YOUNG_GONE
             case SendResult.THROTTLED:
                 tried.throttled += 1
-                due = now + _pause(tried.throttled)
+                due = now + pause_after(tried.throttled)
                 outcome, is_last = Outcome.THROTTLED, tried.throttled == MAX_THROTTLED
             case _:
                 tried.unknown |= result is SendResult.UNANSWERED
                 tried.failed += 1
-                due = now + _pause(tried.failed)
+                due = now + pause_after(tried.failed)
                 outcome, is_last = Outcome.FAILED, tried.failed == MAX_FAILED
         if is_last:
             return outcome
@@ -253,7 +258,7 @@ class _Run:
     def _young_due(self, tried: _Attempts, now: datetime) -> tuple[datetime, bool]:
         """Return when to try again, just before the end of the grace at the latest, and if it was that."""
         last = grace_ends_at(tried.connection, self._use_case.grace) - _LAST_YOUNG_ATTEMPT
-        return min(now + min(_pause(tried.young), _LONGEST_YOUNG_PAUSE), last), now >= last
+        return min(now + min(pause_after(tried.young), _LONGEST_YOUNG_PAUSE), last), now >= last
 
     def _is_young(self, tried: _Attempts, at: datetime) -> bool:
         return is_within_grace(tried.connection, at, self._use_case.grace)
@@ -390,9 +395,3 @@ class _Run:
     def _evicted(self, eviction: Pending[bool]) -> None:
         with suppress(StorageUnavailable):  # the entry stays until a sweep
             eviction.result()
-
-
-def _pause(attempts: int) -> timedelta:
-    """Return a pause after so many attempts; random, or all that failed together would come back together."""
-    longest: timedelta = _PAUSE * 2.0 ** min(attempts - 1, _MOST_DOUBLINGS)
-    return longest * random.uniform(0.5, 1)  # noqa: S311 - not a secret

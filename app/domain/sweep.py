@@ -104,6 +104,9 @@ class SweepConnections:
     connection whose handshake is pending. One whose admission is over is closed,
     and deleted. All others are probed, and deleted if the gateway does not have
     them. There are at most *rate* calls of the gateway per second.
+
+    With *keep_alive* a connection is sent a frame in the place of a probe: that
+    proves as much, and the gateway does not close it as idle.
     """
 
     table: ConnectionTable
@@ -113,16 +116,18 @@ class SweepConnections:
     grace: timedelta
     rate: int
     publisher: EventPublisher
+    keep_alive: bool = False
 
     def __call__(self, *, segment: int, of: int, until: datetime, dry_run: bool = False) -> Report:
         """Sweep a *segment*, counted from 0, *of* so many; from *until* on nothing is begun.
 
         Probes and deletes under way then are completed. If the store can't be
-        read, the report has the fault.
+        read, the report has the fault. A dry run sends nothing: it probes.
         """
         chunks = read_ahead(_chunks(self.table.scan(segment, of)), self.workers)
         run = _Run(self, chunks, until, dry_run=dry_run)
-        for connection, result in self.gateway.probe(run.connections()):
+        probe = self.gateway.keep_alive if self.keep_alive and not dry_run else self.gateway.probe
+        for connection, result in probe(run.connections()):
             run.settle(connection, result)
         run.complete()
         return Report(

@@ -6,10 +6,18 @@ from datetime import datetime
 from functools import partial
 
 from app.domain.events import Expired, NotReplaced, Replaced, Revived
+from app.domain.history import CatchUp
 from app.domain.lifecycle import ConnectionRef, ProbeResult
 from app.domain.model import Connection, Entry, Tombstone, is_older
 from app.domain.operations import EvictConnection
-from app.domain.ports import Clock, ConnectionTable, EventPublisher, PresenceStore, WorkerPool
+from app.domain.ports import (
+    CatchUps,
+    Clock,
+    ConnectionTable,
+    EventPublisher,
+    PresenceStore,
+    WorkerPool,
+)
 from app.domain.presence import Client, Presence
 
 
@@ -37,7 +45,8 @@ class TrackPresence:
     its session may be published again.
 
     ``connections_per_client``: a client that has more connections has its oldest
-    ones closed; ``None`` for any number.
+    ones closed; ``None`` for any number. A client that comes back, and says what it
+    has, is put into ``catch_ups``; ``None`` if no history is kept.
     """
 
     table: ConnectionTable
@@ -47,12 +56,14 @@ class TrackPresence:
     clock: Clock
     workers: WorkerPool
     connections_per_client: int | None = None
+    catch_ups: CatchUps | None = None
 
     def __call__(self, change: Change, *, until: datetime) -> None:
         """Process *change*; from *until* on no connection is closed.
 
         Raises:
-            StorageUnavailable: a store did not confirm in time; the change has to come again.
+            QueueUnavailable: the queue did not take a client that comes back; the change has to come again.
+            StorageUnavailable: a store did not confirm in time; likewise.
         """
         if isinstance(change.after, Tombstone):
             self._closed_early(change.after)
@@ -102,6 +113,8 @@ class TrackPresence:
         if self.presence.has_left(ref):
             self._connected_late(connection)
             return
+        if connection.since is not None and self.catch_ups is not None:
+            self.catch_ups.put(CatchUp(ref, connection.since))
         client = Client.of(connection)
         if client is None:
             return

@@ -2,11 +2,11 @@
 
 import os
 
-from app.containers.operations import Operations
+from app.containers.stream import Stream
 from app.entrypoints.publisher import LogPublisher
 from app.entrypoints.stream import StreamHandler
 from app.settings import Settings
 
-_container = Operations(settings=Settings.from_environ(os.environ), publisher=LogPublisher())
+_container = Stream(settings=Settings.from_environ(os.environ), publisher=LogPublisher())
 
 handler = StreamHandler(_container.track_presence(), _container.read_image(), _container.clock())

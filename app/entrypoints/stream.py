@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from app.domain.errors import StorageUnavailable
+from app.domain.errors import QueueUnavailable, StorageUnavailable
 from app.domain.ports import Clock, ImageReader
 from app.domain.tracking import Change, TrackPresence
 from app.entrypoints.deadline import LONGEST_GATEWAY_CALL, LambdaContext, deadline_of
@@ -57,11 +57,12 @@ class StreamHandler:
                 return _failed(record)
             try:
                 self.track_presence(self._change_in(record), until=deadline - CLOSE_RESERVE)
-            except StorageUnavailable as error:
+            except (QueueUnavailable, StorageUnavailable) as error:
+                is_known = isinstance(error, StorageUnavailable) and not error.outcome_unknown
                 facts = _place(record) | {
                     "event": "store.unavailable",
                     "reason": error.reason,
-                    "write": "unknown" if error.outcome_unknown else "none",
+                    "write": "none" if is_known else "unknown",
                 }
                 logger.error("store unavailable", extra=facts)  # noqa: TRY400 - expected, so no traceback
                 return _failed(record)

@@ -15,6 +15,20 @@ The template's functions stop after 25 s, API Gateway's integration time-out is
 29 s; the difference is for a cold start and the answer.
 """
 
+LONGEST_SWEEP = timedelta(minutes=3, seconds=30)
+"""From a sweep's scheduled time to its last call of the gateway, at most.
+
+The template's function stops after 240 s, and begins nothing in the last 54 s
+(RESERVE in app/entrypoints/sweep). A call ends within 10 s; the rest is for a cold
+start.
+"""
+KEPT_ALIVE_WITHIN = timedelta(minutes=9)
+"""The longest wait for a keep-alive: API Gateway closes a connection that is idle for 10 minutes.
+
+The tenth is the scheduler's, which starts a sweep at any time within its minute
+(EventBridge Scheduler's user guide, 'Schedule types').
+"""
+
 STORES = ("dynamodb", "dynamodb-boto3", "memory")
 """Our storage adapters: DynamoDB through our transport or the SDK's, and the process's memory."""
 _IMPORT_PATH = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"
@@ -34,8 +48,10 @@ _PURPOSES = {
     "MESSAGE_QUEUE": "it names the queue of messages.",
     "KEYS_TABLE": "it names the DynamoDB table of the issuer's keys.",
     "TICKETS_TABLE": "it names the DynamoDB table of tickets.",
+    "HISTORY_TABLE": "it names the DynamoDB table of messages that are kept for clients that come back.",
+    "CATCH_UP_QUEUE": "it names the queue of clients that come back.",
 }
-_SPECIFIED_PARAMETERS = frozenset({"clientId", "account", "region"})
+_PARAMETERS = frozenset({"clientId", "account", "region", "since"})
 
 
 class InvalidSetting(ValueError):
@@ -76,7 +92,7 @@ class SweepSettings(NamedTuple):
     a pending handshake after 29 s, and until then answers as if it was gone.
     ``rate``: probes per second, a tenth of an account's quota for the
     management API, which messages to clients use, too. ``concurrency``:
-    concurrent probes.
+    concurrent probes. ``keep_alive``: whether each probe is a frame to the client.
     """
 
     segments: int = 1
@@ -84,6 +100,17 @@ class SweepSettings(NamedTuple):
     grace: timedelta = timedelta(seconds=30)
     rate: int = 1000
     concurrency: int = 32
+    keep_alive: bool = False
+
+    @property
+    def longest_wait(self) -> timedelta:
+        """The longest time from a connection's handshake or turn to its next turn, if sweeps start on time.
+
+        Within its grace a connection has no turn. Where in a sweep its turn comes
+        varies, since not every sweep has the same pace and the same table: at the
+        sweep's beginning, and the next time at its end.
+        """
+        return self.segments * self.every + self.grace + LONGEST_SWEEP
 
 
 _SWEEP = SweepSettings()
@@ -92,12 +119,13 @@ _SWEEP = SweepSettings()
 class Settings(NamedTuple):
     """The checked settings.
 
-    ``table``, ``region``, ``presence_table``, ``deliveries_table``, ``message_queue``,
-    ``keys_table`` and ``tickets_table`` are empty if they are not set; an adapter that
-    needs one gets it through ``required``. ``connections_per_client`` is ``None`` for
-    any number. ``send_rate`` is in messages per second and function: half an
-    account's quota for the management API, for one function to leave room for
+    The names of tables and queues and ``region`` are empty if they are not set; an
+    adapter that needs one gets it through ``required``. ``connections_per_client`` is
+    ``None`` for any number. ``send_rate`` is in messages per second and function: half
+    an account's quota for the management API, for one function to leave room for
     handshakes and sweeps. Several share what the account has, and slow down.
+    ``index_lag``: after so long an index shows a new connection; DynamoDB promises no
+    figure, and its indexes are rarely behind by more than a second.
     """
 
     table: str = ""
@@ -121,6 +149,10 @@ class Settings(NamedTuple):
     allowed_origins: tuple[str, ...] = ()
     keys_table: str = ""
     tickets_table: str = ""
+    history_table: str = ""
+    history_kept_for: timedelta = timedelta(minutes=15)
+    catch_up_queue: str = ""
+    index_lag: timedelta = timedelta(seconds=5)
 
     @property
     def storage(self) -> str:
@@ -138,6 +170,16 @@ class Settings(NamedTuple):
         if self.admission == "token" and self.tickets_table:
             return "token_or_ticket"
         return "origin" if self.admission == "open" and self.allowed_origins else self.admission
+
+    @property
+    def history(self) -> str:
+        """Whether messages are kept for clients that come back: ``kept`` or ``none``."""
+        return "kept" if self.history_table and self.history_kept_for else "none"
+
+    @property
+    def catch_ups(self) -> str:
+        """Where clients that come back are put: into a ``queue``, or ``none``."""
+        return "queue" if self.catch_up_queue else "none"
 
     @property
     def transport(self) -> str:
@@ -168,7 +210,7 @@ class Settings(NamedTuple):
             connections_per_client=_connections_per_client(environ),
             sweep=_sweep(environ),
             deliveries_table=table_named(environ, "DELIVERIES_TABLE"),
-            message_queue=_message_queue(environ),
+            message_queue=_queue_named(environ, "MESSAGE_QUEUE"),
             send_rate=whole_number(environ, "SEND_RATE", 5000, most=100_000),
             includes_unscoped=choice(environ, "UNSCOPED", ("ignore", "include")) == "include",
             has_account_index=choice(environ, "ACCOUNT_INDEX", ("true", "false")) == "true",
@@ -176,6 +218,12 @@ class Settings(NamedTuple):
             allowed_origins=_allowed_origins(environ),
             keys_table=table_named(environ, "KEYS_TABLE"),
             tickets_table=table_named(environ, "TICKETS_TABLE"),
+            history_table=table_named(environ, "HISTORY_TABLE"),
+            history_kept_for=timedelta(
+                minutes=whole_number(environ, "HISTORY_MINUTES", 15, least=0, most=24 * 60)
+            ),
+            catch_up_queue=_queue_named(environ, "CATCH_UP_QUEUE"),
+            index_lag=timedelta(seconds=whole_number(environ, "INDEX_LAG_SECONDS", 5, most=30)),
         )
 
 
@@ -211,10 +259,10 @@ def table_named(environ: Mapping[str, str], name: str) -> str:
     return table
 
 
-def _message_queue(environ: Mapping[str, str]) -> str:
-    name = environ.get("MESSAGE_QUEUE", "")
+def _queue_named(environ: Mapping[str, str], variable: str) -> str:
+    name = environ.get(variable, "")
     if name and not re.fullmatch(_QUEUE, name):
-        raise InvalidSetting("MESSAGE_QUEUE must be the name of an SQS queue.")
+        raise InvalidSetting(f"{variable} must be the name of an SQS queue.")
     return name
 
 
@@ -252,7 +300,7 @@ def _attribute_names(environ: Mapping[str, str]) -> tuple[str, ...]:
         raise InvalidSetting(f"CLIENT_ATTRIBUTES must be names of at most {MAX_NAME} printable characters.")
     if len(names) > MAX_ATTRIBUTES:
         raise InvalidSetting(f"CLIENT_ATTRIBUTES must name at most {MAX_ATTRIBUTES} parameters.")
-    if taken := _SPECIFIED_PARAMETERS.intersection(names):
+    if taken := _PARAMETERS.intersection(names):
         raise InvalidSetting(f"CLIENT_ATTRIBUTES must not name {min(taken)}: it has an attribute of its own.")
     return names
 
@@ -331,11 +379,18 @@ def _sweep(environ: Mapping[str, str]) -> SweepSettings:
         grace=whole_number(environ, "SWEEP_GRACE_SECONDS", default.grace // second, most=3600) * second,
         rate=whole_number(environ, "SWEEP_RATE", default.rate, most=10_000),
         concurrency=whole_number(environ, "SWEEP_CONCURRENCY", default.concurrency, most=256),
+        keep_alive=choice(environ, "KEEP_ALIVE", ("false", "true")) == "true",
     )
     if sweep.segments * sweep.every > _MAX_SWEEP_ROUND:
         raise InvalidSetting(
             "SWEEP_SEGMENTS times SWEEP_EVERY_MINUTES must be at most 120: "
             "no connection lasts longer, so a later probe finds nothing."
+        )
+    if sweep.keep_alive and sweep.longest_wait > KEPT_ALIVE_WITHIN:
+        raise InvalidSetting(
+            "SWEEP_SEGMENTS, SWEEP_EVERY_MINUTES and SWEEP_GRACE_SECONDS let a connection wait for "
+            f"{sweep.longest_wait / minute:g} minutes; with KEEP_ALIVE=true it may be "
+            f"{KEPT_ALIVE_WITHIN / minute:g}, since API Gateway closes one that is idle for 10."
         )
     return sweep
 
@@ -373,8 +428,8 @@ def _milliseconds(environ: Mapping[str, str], name: str, default: timedelta) -> 
     return whole_number(environ, name, default // millisecond, most=60_000) * millisecond
 
 
-def whole_number(environ: Mapping[str, str], name: str, default: int, *, most: int) -> int:
-    """Return the variable's value, from 1 to *most*.
+def whole_number(environ: Mapping[str, str], name: str, default: int, *, least: int = 1, most: int) -> int:
+    """Return the variable's value, from *least* to *most*.
 
     Raises:
         InvalidSetting: it is no such number.
@@ -382,8 +437,8 @@ def whole_number(environ: Mapping[str, str], name: str, default: int, *, most: i
     text = environ.get(name, "").strip()
     if not text:
         return default
-    if not (re.fullmatch(_DIGITS, text) and 1 <= int(text) <= most):
-        raise InvalidSetting(f"{name} must be a whole number from 1 to {most}.")
+    if not (re.fullmatch(_DIGITS, text) and least <= int(text) <= most):
+        raise InvalidSetting(f"{name} must be a whole number from {least} to {most}.")
     return int(text)
 
 

@@ -17,6 +17,7 @@ from mypy import api as mypy
 from app.adapters.clock import SystemClock
 from app.adapters.dynamodb.deliveries import DynamoDBDeliveries
 from app.adapters.dynamodb.direct.transport import DirectTransport
+from app.adapters.dynamodb.history import DynamoDBHistory
 from app.adapters.dynamodb.keys import DynamoDBKeyStore
 from app.adapters.dynamodb.presence import DynamoDBPresenceStore
 from app.adapters.dynamodb.sdk import SdkTransport
@@ -25,14 +26,18 @@ from app.adapters.dynamodb.table import DynamoDBConnectionTable
 from app.adapters.dynamodb.tickets import DynamoDBTickets
 from app.adapters.ip import PeerFirstIpResolver, TrustedProxyIpResolver
 from app.adapters.memory import MemoryConnectionTable, MemoryPresenceStore
+from app.adapters.messages import JsonNotices
+from app.adapters.sqs import SqsCatchUps, catch_up_from
 from app.adapters.tokens.es256 import ES256
 from app.adapters.tokens.rs256 import RS256
 from app.adapters.tokens.signatures import TokenSignatures
+from app.containers.catching_up import CatchingUp
 from app.containers.command_line import CommandLine
 from app.containers.handshakes import Handshakes
 from app.containers.keys import Keys
 from app.containers.operations import Operations
 from app.containers.sending import Sending
+from app.containers.stream import Stream
 from app.domain.admission import Reason
 from app.domain.admitting import RestrictedAdmission
 from app.domain.errors import Denied
@@ -53,6 +58,7 @@ ENVIRON = {
     "AWS_ENDPOINT_URL_DYNAMODB": "http://127.0.0.1:9",  # no server listens there
 }
 ORIGINS = {"ALLOWED_ORIGINS": "https://app.example.com"}
+HISTORY = {"HISTORY_TABLE": "History", "CATCH_UP_QUEUE": "switchboard-catch-ups"}
 
 
 def handshakes(**environ: str) -> Handshakes:
@@ -63,8 +69,16 @@ def operations(**environ: str) -> Operations:
     return Operations(settings=Settings.from_environ(ENVIRON | environ), publisher=RecordingPublisher())
 
 
+def stream(**environ: str) -> Stream:
+    return Stream(settings=Settings.from_environ(ENVIRON | environ), publisher=RecordingPublisher())
+
+
 def sending(**environ: str) -> Sending:
     return Sending(settings=Settings.from_environ(ENVIRON | environ), publisher=RecordingPublisher())
+
+
+def catching_up(**environ: str) -> CatchingUp:
+    return CatchingUp(settings=Settings.from_environ(ENVIRON | environ), publisher=RecordingPublisher())
 
 
 def command_line(**environ: str) -> CommandLine:
@@ -76,9 +90,9 @@ def keys(**environ: str) -> Keys:
     return Keys(settings=Settings.from_environ(environ), environ=environ)
 
 
-@pytest.mark.parametrize("make", [handshakes, operations, sending, command_line, keys])
+@pytest.mark.parametrize("make", [handshakes, operations, stream, sending, catching_up, command_line, keys])
 def test_every_provider_resolves_to_a_singleton(make: Callable[..., DeclarativeContainer]) -> None:
-    container = make(**TOKENS, TICKETS_TABLE="Tickets", CONNECTIONS_PER_CLIENT="5")
+    container = make(**TOKENS, **HISTORY, TICKETS_TABLE="Tickets", CONNECTIONS_PER_CLIENT="5")
 
     for name, provider in container.providers.items():
         assert provider() is not None, name
@@ -289,7 +303,7 @@ def test_only_tickets_need_the_table_of_tickets() -> None:
 
 @pytest.mark.parametrize("store", ["dynamodb", "dynamodb-boto3"])
 def test_the_operations_share_one_sdk_client(store: str) -> None:
-    container = operations(STORE=store)
+    container = stream(STORE=store)
 
     assert isinstance(container.table(), DynamoDBConnectionTable)
     assert isinstance(container.presence(), DynamoDBPresenceStore)
@@ -298,11 +312,11 @@ def test_the_operations_share_one_sdk_client(store: str) -> None:
 
 def test_the_operations_can_use_memory() -> None:
     assert isinstance(operations(STORE="memory").table(), MemoryConnectionTable)
-    assert isinstance(operations(STORE="memory").presence(), MemoryPresenceStore)
+    assert isinstance(stream(STORE="memory").presence(), MemoryPresenceStore)
 
 
 def test_only_presence_needs_the_presence_table() -> None:
-    container = operations(PRESENCE_TABLE="")
+    container = stream(PRESENCE_TABLE="")
 
     assert container.sweep_connections() is container.sweep_connections()
     with pytest.raises(InvalidSetting, match="^PRESENCE_TABLE is missing"):
@@ -342,10 +356,14 @@ def test_the_settings_reach_the_handshakes() -> None:
 
 
 def test_the_settings_reach_the_operations() -> None:
-    container = operations(SWEEP_GRACE_SECONDS="45", SWEEP_CONCURRENCY="7", DUPLICATES="replace")
+    container = stream(
+        SWEEP_GRACE_SECONDS="29", SWEEP_CONCURRENCY="7", DUPLICATES="replace", KEEP_ALIVE="true"
+    )
 
-    assert container.sweep_connections().grace == timedelta(seconds=45)
-    assert container.evict_connection().grace == timedelta(seconds=45)
+    assert container.sweep_connections().grace == timedelta(seconds=29)
+    assert container.sweep_connections().keep_alive
+    assert not operations().sweep_connections().keep_alive
+    assert container.evict_connection().grace == timedelta(seconds=29)
     assert container.track_presence().evict is container.evict_connection()
     assert container.track_presence().connections_per_client == 1
     assert vars(vars(container.workers())["_pool"])["_max_workers"] == 7
@@ -380,6 +398,61 @@ def test_an_adapter_from_outside_has_the_recipients_and_dynamodb_the_deliveries(
 
     assert container.recipients() is container.table()
     assert isinstance(container.deliveries(), DynamoDBDeliveries)
+
+
+# ---- The history, and clients that come back
+
+
+def test_messages_are_kept_if_there_is_a_history() -> None:
+    container = sending(HISTORY_TABLE="History", HISTORY_MINUTES="60", UNSCOPED="include")
+    history = container.deliver_message().history
+
+    assert isinstance(history, DynamoDBHistory)
+    assert history is container.kept_history()
+    parts = vars(history)
+    assert (parts["_table"], parts["_unscoped"]) == ("History", True)
+    assert parts["_kept_for"] > timedelta(minutes=60)
+    assert parts["_transport"] is container.transport()
+
+
+@pytest.mark.parametrize("environ", [{}, {"HISTORY_TABLE": "History", "HISTORY_MINUTES": "0"}])
+def test_without_a_table_or_a_time_no_message_is_kept(environ: dict[str, str]) -> None:
+    assert sending(**environ).deliver_message().history is None
+
+
+def test_clients_that_come_back_are_put_into_the_queue_if_there_is_one() -> None:
+    container = stream(CATCH_UP_QUEUE="switchboard-catch-ups")
+    queue = container.track_presence().catch_ups
+
+    assert isinstance(queue, SqsCatchUps)
+    assert queue is container.queued_catch_ups()
+    assert vars(queue)["_name"] == "switchboard-catch-ups"
+    assert stream().track_presence().catch_ups is None
+
+
+def test_the_settings_reach_catching_up() -> None:
+    container = catching_up(
+        **HISTORY, HISTORY_MINUTES="60", INDEX_LAG_SECONDS="7", SWEEP_GRACE_SECONDS="29", UNSCOPED="include"
+    )
+    catch_up = container.catch_up_client()
+
+    assert catch_up.kept_for == timedelta(minutes=60)
+    assert catch_up.index_lag == timedelta(seconds=7)
+    assert catch_up.grace == timedelta(seconds=29)
+    assert catch_up.unscoped
+    assert catch_up.table is container.table()
+    assert catch_up.deliveries is container.deliveries()
+    assert catch_up.history is container.kept_history()
+    assert catch_up.courier is container.courier()
+    assert catch_up.catch_ups is container.queued_catch_ups()
+    assert isinstance(catch_up.notices, JsonNotices)
+    assert container.read_catch_up() is catch_up_from
+
+
+@pytest.mark.parametrize("name", ["HISTORY_TABLE", "CATCH_UP_QUEUE", "DELIVERIES_TABLE", "AWS_REGION"])
+def test_catching_up_needs_the_history_the_queue_and_the_deliveries(name: str) -> None:
+    with pytest.raises(InvalidSetting, match=f"^{name} is missing"):
+        catching_up(**HISTORY | {name: ""}).catch_up_client()
 
 
 def test_the_handshakes_put_connections_without_an_account_into_the_index_if_they_are_to_be_found() -> None:
@@ -429,7 +502,7 @@ def test_a_wrong_adapter_fails_the_type_check(tmp_path: Path) -> None:
     assert 'expected "Callable[..., Clock]' in output
 
 
-ENTRYPOINTS = ("aws_lambda", "aws_sweep", "aws_stream", "aws_send", "aws_keys")
+ENTRYPOINTS = ("aws_lambda", "aws_sweep", "aws_stream", "aws_send", "aws_catch_up", "aws_keys")
 
 
 def unload(*modules: str) -> None:
@@ -483,6 +556,36 @@ def test_the_other_functions_work_once_they_are_imported(
         assert send(an_event("sqs_message"), Invocation()) == {"batchItemFailures": []}
     events = [vars(record)["event"] for record in caplog.records]
     assert events == ["sweep.finished", "presence.joined", "delivery.finished"]
+
+
+@pytest.mark.usefixtures("fresh_entrypoints")
+def test_the_function_that_catches_up_works_once_it_is_imported(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, value in (ENVIRON | HISTORY | {"STORE": "memory"}).items():
+        monkeypatch.setenv(name, value)
+    event = an_event("sqs_message")
+    event["Records"][0]["body"] = (
+        '{"connectionId":"c-1","beganAt":1795251600000,"since":"m-41","after":null,"told":[],"isSecond":false}'
+    )
+
+    handler = importlib.import_module("app.entrypoints.aws_catch_up").handler
+
+    with caplog.at_level(logging.INFO):
+        assert handler(event, Invocation()) == {"batchItemFailures": []}
+    assert [vars(record)["event"] for record in caplog.records] == ["catch_up.ended"]
+
+
+@pytest.mark.parametrize("missing", ["HISTORY_TABLE", "CATCH_UP_QUEUE"])
+@pytest.mark.usefixtures("fresh_entrypoints")
+def test_without_a_history_the_function_that_catches_up_does_not_start(
+    missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (ENVIRON | HISTORY | {missing: ""}).items():
+        monkeypatch.setenv(name, value)
+
+    with pytest.raises(InvalidSetting, match=f"^{missing} is missing"):
+        importlib.import_module("app.entrypoints.aws_catch_up")
 
 
 @pytest.mark.usefixtures("fresh_entrypoints")
@@ -562,11 +665,15 @@ def imported_with(**environ: str) -> set[str]:
 
 OPERATIONS = {
     "app.cli",
-    *(f"app.containers.{name}" for name in ("command_line", "keys", "operations", "sending")),
-    *(f"app.domain.{name}" for name in ("delivery", "events", "lifecycle", "operations", "presence")),
-    *(f"app.domain.{name}" for name in ("recipients", "selection", "sending", "sweep", "tracking")),
+    *(
+        f"app.containers.{name}"
+        for name in ("catching_up", "command_line", "keys", "operations", "sending", "stream")
+    ),
+    *(f"app.domain.{name}" for name in ("catching_up", "delivery", "events", "history", "lifecycle")),
+    *(f"app.domain.{name}" for name in ("operations", "pace", "presence", "recipients", "selection")),
+    *(f"app.domain.{name}" for name in ("sending", "sweep", "tracking")),
     *(f"app.adapters.{name}" for name in ("gateway", "memory", "messages", "sqs", "threads")),
-    *(f"app.adapters.dynamodb.{name}" for name in ("deliveries", "presence", "sdk", "table")),
+    *(f"app.adapters.dynamodb.{name}" for name in ("deliveries", "history", "presence", "sdk", "table")),
     "app.adapters.tokens.issuer",
     "boto3",
     "botocore",

@@ -31,6 +31,7 @@ def test_a_lane_that_cannot_run_is_reported_first_and_last_and_does_not_fail(tmp
     assert result.returncode == 0, result.stdout
     header, _, summary = result.stdout.partition(" lanes ")
     assert "left out: lane image (no Docker engine answers); all that wants DynamoDB Local" in header
+    assert "lane browser (no Chrome and no Chromium on this machine)" in header
     assert f"LEFT OUT: {NO_DATABASE}" in summary
     assert "The coverage is not judged" in summary
 

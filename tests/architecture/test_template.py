@@ -5,8 +5,9 @@ import importlib.util
 import inspect
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
+from itertools import product
 from pathlib import Path
 from socket import AF_INET6, inet_aton, inet_pton
 from types import ModuleType
@@ -22,8 +23,16 @@ from app.domain.keys import GOOD_FOR, REFRESH_EVERY
 from app.domain.lifecycle import MAX_CONNECTION_DURATION
 from app.domain.model import Network
 from app.domain.sweep import Outcome
-from app.entrypoints import keys, publisher, routes, send, stream, sweep
-from app.settings import LONGEST_STORE_CALL, InvalidSetting, Settings, SweepSettings
+from app.entrypoints import catch_up, keys, publisher, routes, send, stream, sweep
+from app.entrypoints.deadline import LONGEST_GATEWAY_CALL
+from app.settings import (
+    KEPT_ALIVE_WITHIN,
+    LONGEST_STORE_CALL,
+    LONGEST_SWEEP,
+    InvalidSetting,
+    Settings,
+    SweepSettings,
+)
 from app.settings.tokens import jwks_url, token_algorithm, token_issuer
 from tests.template import PATH, conditions, failed_rules, source, transformed
 from tests.tokens import REASONS, TokenSettings, token_settings
@@ -33,12 +42,14 @@ API_GATEWAY_TIMEOUT = timedelta(seconds=29)
 CONNECT, DISCONNECT = "ConnectFunction", "DisconnectFunction"
 SWEEP, CHANGES, SEND = "SweepFunction", "ChangesFunction", "SendFunction"
 KEYS = "KeysFunction"
+CATCH_UP = "CatchUpFunction"
 FUNCTIONS = {  # each with its command, its role and its log
     CONNECT: ("aws_lambda.connect", "ConnectRole", "ConnectLogGroup"),
     DISCONNECT: ("aws_lambda.disconnect", "DisconnectRole", "DisconnectLogGroup"),
     SWEEP: ("aws_sweep.handler", "SweepRole", "SweepLogGroup"),
     CHANGES: ("aws_stream.handler", "ChangesRole", "ChangesLogGroup"),
     SEND: ("aws_send.handler", "SendRole", "SendLogGroup"),
+    CATCH_UP: ("aws_catch_up.handler", "CatchUpRole", "CatchUpLogGroup"),
     KEYS: ("aws_keys.handler", "KeysRole", "KeysLogGroup"),
 }
 each_function = pytest.mark.parametrize("function", FUNCTIONS)
@@ -48,9 +59,11 @@ CONNECTIONS = {"Fn::GetAtt": ["ConnectionsTable", "Arn"]}
 STREAM = {"Fn::GetAtt": ["ConnectionsTable", "StreamArn"]}
 PRESENCE = {"Fn::GetAtt": ["PresenceTable", "Arn"]}
 DELIVERIES = {"Fn::GetAtt": ["DeliveriesTable", "Arn"]}
+HISTORY = {"Fn::GetAtt": ["HistoryTable", "Arn"]}
 KEYS_TABLE = {"Fn::GetAtt": ["KeysTable", "Arn"]}
 TICKETS_TABLE = {"Fn::GetAtt": ["TicketsTable", "Arn"]}
 MESSAGES = {"Fn::GetAtt": ["MessageQueue", "Arn"]}
+CATCH_UPS = {"Fn::GetAtt": ["CatchUpQueue", "Arn"]}
 BY_CLIENT = {"Fn::Sub": "${ConnectionsTable.Arn}/index/byClient"}
 BY_ACCOUNT = {"Fn::Sub": "${ConnectionsTable.Arn}/index/byAccount"}
 
@@ -76,6 +89,29 @@ OF_TOKENS = {
 }
 OF_TICKETS = {"TicketsTable"}
 OF_DENIALS = {"HandshakesDeniedFilter", "HandshakesDeniedByReasonFilter", "HandshakesDeniedAlarm"}
+
+# Everything that is only there if messages are kept for clients that come back.
+OF_HISTORY = {
+    "HistoryTable",
+    "CatchUpFunction",
+    "CatchUpMapping",
+    "CatchUpQueue",
+    "DeadCatchUpsQueue",
+    "CatchUpRole",
+    "CatchUpLogGroup",
+    "CatchUpsFinishedFilter",
+    "CatchUpsContinuedFilter",
+    "CatchUpsEndedFilter",
+    "CatchUpsFailedFilter",
+    "GapsFilter",
+    "MessagesCaughtUpFilter",
+    "CatchUpStoreUnavailableFilter",
+    "CatchUpBugsFilter",
+    "CatchUpErrorsAlarm",
+    "CatchUpThrottlesAlarm",
+    "CatchUpsLateAlarm",
+    "DeadCatchUpsAlarm",
+}
 
 AWS_METRICS = {
     "AWS/Lambda": {
@@ -120,9 +156,11 @@ SAFE_LOG_VARIABLES = {
     "status",
 }
 
-# Filters that take a number from the sweep's or a delivery's record: the metric, the field, the pattern.
+# Filters that take a number from a sweep's, a delivery's or a catch-up's record: the metric, the field, the
+# pattern.
 _FINISHED = '$.event = "sweep.finished" && $.dryRun IS FALSE'
 _SWEPT = '($.event = "sweep.finished" || $.event = "sweep.unfinished") && $.dryRun IS FALSE'
+_LOOKED = '($.event = "catch_up.finished" || $.event = "catch_up.continued")'
 FIGURES = {
     "OpenConnectionsFilter": (
         "OpenConnections",
@@ -159,7 +197,11 @@ FIGURES = {
             "DeliveryP99": "p99Ms",
         }.items()
     },
+    "MessagesCaughtUpFilter": ("MessagesCaughtUp", "missed", f"{{ {_LOOKED} && $.missed = * }}"),
 }
+
+# The filter that counts the records of two events.
+GAPS = ("GapsFilter", f"{{ {_LOOKED} && $.gap IS TRUE }}")
 
 # A filter's conditions besides the event.
 EXTRA_CONDITIONS = {
@@ -167,6 +209,7 @@ EXTRA_CONDITIONS = {
     "SweepsFinishedFilter": " && $.dryRun IS FALSE",
     "SweepsUnfinishedFilter": " && $.dryRun IS FALSE",
     "HandshakesDeniedByReasonFilter": " && $.reason = *",
+    "CatchUpsFinishedFilter": " && $.caughtUp IS TRUE",
 }
 
 NAMESPACE = {"Fn::Sub": "Switchboard/${AWS::StackName}"}
@@ -224,12 +267,14 @@ ALARMS: dict[str, dict[str, Any]] = {
     "ChangesErrorsAlarm": one_fault("AWS/Lambda", "Errors", CHANGES),
     "SendErrorsAlarm": one_fault("AWS/Lambda", "Errors", SEND),
     "KeysErrorsAlarm": one_fault("AWS/Lambda", "Errors", KEYS),
+    "CatchUpErrorsAlarm": one_fault("AWS/Lambda", "Errors", CATCH_UP),
     "ConnectThrottlesAlarm": one_fault("AWS/Lambda", "Throttles", CONNECT),
     "DisconnectThrottlesAlarm": one_fault("AWS/Lambda", "Throttles", DISCONNECT),
     "SweepThrottlesAlarm": one_fault("AWS/Lambda", "Throttles", SWEEP),
     "ChangesThrottlesAlarm": one_fault("AWS/Lambda", "Throttles", CHANGES),
     "SendThrottlesAlarm": one_fault("AWS/Lambda", "Throttles", SEND),
     "KeysThrottlesAlarm": one_fault("AWS/Lambda", "Throttles", KEYS),
+    "CatchUpThrottlesAlarm": one_fault("AWS/Lambda", "Throttles", CATCH_UP),
     "StoreUnavailableAlarm": one_fault(NAMESPACE, "StoreUnavailable"),
     "BugsAlarm": one_fault(NAMESPACE, "Bugs"),
     "SweepUnfinishedAlarm": one_fault(NAMESPACE, "SweepsUnfinished"),
@@ -334,6 +379,18 @@ ALARMS: dict[str, dict[str, Any]] = {
     },
     "ChangesLostAlarm": one_message("FailedChangesQueue"),
     "DeadMessagesAlarm": one_message("DeadMessagesQueue"),
+    "DeadCatchUpsAlarm": one_message("DeadCatchUpsQueue"),
+    "CatchUpsLateAlarm": {
+        "Namespace": "AWS/SQS",
+        "MetricName": "ApproximateAgeOfOldestMessage",
+        "Dimensions": [{"Name": "QueueName", "Value": {"Fn::GetAtt": ["CatchUpQueue", "QueueName"]}}],
+        "Statistic": "Maximum",
+        "Period": 60,
+        "EvaluationPeriods": 2,
+        "Threshold": 120,
+        "ComparisonOperator": "GreaterThanThreshold",
+        "TreatMissingData": "notBreaching",
+    },
     "MessagesLateAlarm": {
         "Namespace": "AWS/SQS",
         "MetricName": "ApproximateAgeOfOldestMessage",
@@ -511,6 +568,18 @@ DASHBOARD = {
             "connections ended, their token had run out": "ConnectionsEnded",
         },
     ),
+    "Clients that came back, per minute": (
+        "Sum",
+        60,
+        {
+            "caught up": "CatchUpsFinished",
+            "away for longer than the history": "Gaps",
+            "left before": "CatchUpsEnded",
+            "continued by another function": "CatchUpsContinued",
+            "failed, to be repeated": "CatchUpsFailed",
+            "messages sent to them": "MessagesCaughtUp, right",
+        },
+    ),
 }
 
 
@@ -586,7 +655,8 @@ def text_of(value: Any, **parameters: str) -> str:
             named = resources("DynamoDB::Table", **parameters)[table]
             return text_of(named.get("TableName", "a-generated-name"), **parameters)
         case {"Fn::GetAtt": [str(queue), "QueueName"]}:
-            return text_of(resources("SQS::Queue", **parameters)[queue]["QueueName"], **parameters)
+            named = resources("SQS::Queue", **parameters)[queue]
+            return text_of(named.get("QueueName", "a-generated-name"), **parameters)
         case {"Fn::Sub": str(text)}:
             defaults = {name: it["Default"] for name, it in source()["Parameters"].items()}
             values = {"AWS::StackName": "switchboard"} | defaults | parameters
@@ -607,7 +677,7 @@ def event_names(module: ModuleType) -> set[str]:
     """Return the event names in the log records of *module*: its string literals of that form."""
     tree = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))
     texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
-    return {text for text in texts if isinstance(text, str) and re.fullmatch(r"[a-z]+\.[a-z_]+|bug", text)}
+    return {text for text in texts if isinstance(text, str) and re.fullmatch(r"[a-z_]+\.[a-z_]+|bug", text)}
 
 
 def events_in(pattern: str) -> list[str]:
@@ -664,6 +734,8 @@ def connections_api(method: str) -> dict[str, str]:
                 ("dynamodb:GetShardIterator", STREAM),
                 ("dynamodb:ListStreams", {"Fn::Sub": "${ConnectionsTable.Arn}/stream/*"}),
                 ("dynamodb:PutItem", PRESENCE),
+                ("sqs:GetQueueUrl", CATCH_UPS),
+                ("sqs:SendMessage", CATCH_UPS),
                 ("sqs:SendMessage", {"Fn::GetAtt": ["FailedChangesQueue", "Arn"]}),
             ],
         ),
@@ -671,7 +743,9 @@ def connections_api(method: str) -> dict[str, str]:
             SEND,
             [
                 ("dynamodb:DeleteItem", CONNECTIONS),
+                ("dynamodb:DeleteItem", HISTORY),
                 ("dynamodb:GetItem", CONNECTIONS),
+                ("dynamodb:PutItem", HISTORY),
                 ("dynamodb:Query", BY_ACCOUNT),
                 ("dynamodb:Query", BY_CLIENT),
                 ("dynamodb:Scan", CONNECTIONS),
@@ -682,6 +756,20 @@ def connections_api(method: str) -> dict[str, str]:
                 ("sqs:GetQueueUrl", MESSAGES),
                 ("sqs:ReceiveMessage", MESSAGES),
                 ("sqs:SendMessage", MESSAGES),
+            ],
+        ),
+        (
+            CATCH_UP,
+            [
+                ("dynamodb:GetItem", CONNECTIONS),
+                ("dynamodb:GetItem", DELIVERIES),
+                ("dynamodb:Query", HISTORY),
+                ("execute-api:ManageConnections", connections_api("POST")),
+                ("sqs:DeleteMessage", CATCH_UPS),
+                ("sqs:GetQueueAttributes", CATCH_UPS),
+                ("sqs:GetQueueUrl", CATCH_UPS),
+                ("sqs:ReceiveMessage", CATCH_UPS),
+                ("sqs:SendMessage", CATCH_UPS),
             ],
         ),
         (KEYS, [("dynamodb:PutItem", KEYS_TABLE)]),
@@ -711,6 +799,25 @@ def test_the_changes_function_may_close_connections_only_if_a_client_may_not_hav
         ("execute-api:ManageConnections", connections_api("DELETE"))
     ]
     assert len(limited) == len(any_number) + 1
+
+
+@pytest.mark.parametrize("admission", [{}, TOKENS])
+def test_the_sweep_may_send_to_connections_only_if_it_keeps_them_alive(admission: dict[str, str]) -> None:
+    probes, keeps_alive = (
+        [
+            (role, *it)
+            for role, properties in resources("IAM::Role", KeepAlive=value, **admission).items()
+            if "Policies" in properties
+            for it in permissions(properties)
+        ]
+        for value in ("false", "true")
+    )
+
+    assert [it for it in keeps_alive if it not in probes] == [
+        ("SweepRole", "execute-api:ManageConnections", connections_api("POST"))
+    ]
+    assert len(keeps_alive) == len(probes) + 1
+    assert present(KeepAlive="true") == present()
 
 
 READ_KEYS = ("ConnectRole", "dynamodb:GetItem", KEYS_TABLE)
@@ -745,6 +852,70 @@ def test_a_stack_has_the_resources_and_the_permissions_of_its_admission_alone(
     assert there - ordinary == added | (OF_DENIALS if origins else set())
     assert [it for it in before if it not in after] == []
     assert sorted((it for it in after if it not in before), key=repr) == sorted(allowed, key=repr)
+
+
+def allowed_to_all(**parameters: str) -> list[tuple[str, str, Any]]:
+    """Return what a stack with *parameters* allows: the role, the action and the resource."""
+    roles, there = resources("IAM::Role", **parameters), present(**parameters)
+    return [
+        (name, *it)
+        for name, role in roles.items()
+        if name in there and "Policies" in role
+        for it in permissions(role)
+    ]
+
+
+def test_a_stack_without_a_history_has_no_resource_and_no_permission_of_it() -> None:
+    kept, none = allowed_to_all(), allowed_to_all(HistoryMinutes="0")
+    of_its_own_role = [it for it in kept if it[0] == "CatchUpRole"]
+
+    assert present() - present(HistoryMinutes="0") == OF_HISTORY
+    assert present(HistoryMinutes="0") < present() == present(HistoryMinutes="1440")
+    assert [it for it in none if it not in kept] == []
+    assert of_its_own_role
+    assert sorted((it for it in kept if it not in none), key=repr) == sorted(
+        [
+            *of_its_own_role,
+            ("ChangesRole", "sqs:GetQueueUrl", CATCH_UPS),
+            ("ChangesRole", "sqs:SendMessage", CATCH_UPS),
+            ("SendRole", "dynamodb:DeleteItem", HISTORY),
+            ("SendRole", "dynamodb:PutItem", HISTORY),
+        ],
+        key=repr,
+    )
+
+
+@pytest.mark.parametrize(
+    ("minutes", "history", "catch_ups"),
+    [("0", "none", "none"), ("1", "kept", "queue"), ("15", "kept", "queue"), ("1440", "kept", "queue")],
+)
+def test_the_minutes_of_the_history_reach_the_functions_and_0_is_none(
+    minutes: str, history: str, catch_ups: str
+) -> None:
+    sends, follows, catches_up = (
+        settings_of(function, HistoryMinutes=minutes) for function in (SEND, CHANGES, CATCH_UP)
+    )
+
+    assert (sends.history, follows.catch_ups) == (history, catch_ups)
+    assert sends.history_kept_for == catches_up.history_kept_for == timedelta(minutes=int(minutes))
+
+
+@pytest.mark.parametrize("limit", ["MinValue", "Default", "MaxValue"])
+def test_the_settings_accept_the_limits_of_the_history(limit: str) -> None:
+    parameters = source()["Parameters"]
+    minutes, seconds = (parameters[name][limit] for name in ("HistoryMinutes", "IndexLagSeconds"))
+    settings = settings_of(CATCH_UP, HistoryMinutes=str(minutes), IndexLagSeconds=str(seconds))
+
+    assert settings.history_kept_for == timedelta(minutes=minutes)
+    assert settings.index_lag == timedelta(seconds=seconds)
+
+
+def test_parameters_reach_the_settings_of_the_catch_up_function() -> None:
+    settings = settings_of(CATCH_UP, TableName="SecurityEventWebSocketConnections", Unscoped="include")
+
+    assert settings.history_table == "SecurityEventWebSocketConnections-history"
+    assert settings.deliveries_table == "SecurityEventWebSocketConnectionsDeliveries"
+    assert settings.includes_unscoped
 
 
 @pytest.mark.parametrize("tickets", ["false", "true"])
@@ -888,13 +1059,20 @@ def test_the_functions_share_one_image_and_differ_by_their_command() -> None:
             },
         ),
         (DISCONNECT, 25, {}),
-        (SWEEP, 240, {"SWEEP_EVERY_MINUTES": 5, "SWEEP_SEGMENTS": 1, "SWEEP_RATE": 1000}),
+        (
+            SWEEP,
+            240,
+            {"SWEEP_EVERY_MINUTES": 5, "SWEEP_SEGMENTS": 1, "SWEEP_RATE": 1000, "KEEP_ALIVE": "false"},
+        ),
         (
             CHANGES,
             120,
             {
                 "PRESENCE_TABLE": {"Ref": "PresenceTable"},
                 "CONNECTIONS_PER_CLIENT": {"Fn::If": ["LimitsConnections", 0, ""]},
+                "CATCH_UP_QUEUE": {
+                    "Fn::If": ["KeepsHistory", {"Fn::GetAtt": ["CatchUpQueue", "QueueName"]}, ""]
+                },
             },
         ),
         (
@@ -916,6 +1094,20 @@ def test_the_functions_share_one_image_and_differ_by_their_command() -> None:
                 "SEND_RATE": 5000,
                 "UNSCOPED": "ignore",
                 "ACCOUNT_INDEX": "true",
+                "HISTORY_TABLE": {"Fn::If": ["KeepsHistory", {"Ref": "HistoryTable"}, ""]},
+                "HISTORY_MINUTES": 15,
+            },
+        ),
+        (
+            CATCH_UP,
+            120,
+            {
+                "DELIVERIES_TABLE": {"Ref": "DeliveriesTable"},
+                "HISTORY_TABLE": {"Ref": "HistoryTable"},
+                "HISTORY_MINUTES": 15,
+                "CATCH_UP_QUEUE": {"Fn::GetAtt": ["CatchUpQueue", "QueueName"]},
+                "INDEX_LAG_SECONDS": 5,
+                "UNSCOPED": "ignore",
             },
         ),
     ],
@@ -924,10 +1116,10 @@ def test_a_function_has_only_these_properties(function: str, seconds: int, varia
     name, role, log_group = FUNCTIONS[function]
     properties = resources("Lambda::Function")[function]
     described = {key: properties.pop(key) for key in ("Code", "Description", "Tags")}
-    puts_its_messages_back = {"RecursiveLoop": "Allow"} if function == SEND else {}
+    puts_messages_back = {"RecursiveLoop": "Allow"} if function in {SEND, CATCH_UP} else {}
 
     assert all(described.values())
-    assert properties == puts_its_messages_back | {
+    assert properties == puts_messages_back | {
         "PackageType": "Image",
         "ImageConfig": {"Command": [f"app.entrypoints.{name}"]},
         "Architectures": ["x86_64"],
@@ -997,8 +1189,10 @@ def test_a_functions_environment_gives_the_default_settings(function: str) -> No
         table="IncidentWebSocketConnections",
         region="eu-central-1",
         presence_table="a-generated-name" if function == CHANGES else "",
-        deliveries_table="IncidentWebSocketConnectionsDeliveries" if function == SEND else "",
+        deliveries_table="IncidentWebSocketConnectionsDeliveries" if function in {SEND, CATCH_UP} else "",
         message_queue="switchboard-messages" if function == SEND else "",
+        history_table="IncidentWebSocketConnections-history" if function in {SEND, CATCH_UP} else "",
+        catch_up_queue="a-generated-name" if function in {CHANGES, CATCH_UP} else "",
         keys_table="a-generated-name" if function == KEYS else "",
     )
 
@@ -1027,6 +1221,38 @@ def test_parameters_reach_the_settings_of_the_sweep() -> None:
     settings = settings_of(SWEEP, SweepMinutes="10", SweepSegments="4", SweepRate="2000")
 
     assert settings.sweep == SweepSettings(segments=4, every=timedelta(minutes=10), rate=2000)
+
+
+def test_only_the_sweep_is_told_to_keep_connections_alive() -> None:
+    told = {name for name in FUNCTIONS if "KEEP_ALIVE" in environment(name, KeepAlive="true")}
+
+    assert told == {SWEEP}
+    assert settings_of(SWEEP, KeepAlive="true").sweep == SweepSettings(keep_alive=True)
+
+
+def test_keep_alive_is_refused_before_the_deployment_wherever_the_sweep_would_not_start() -> None:
+    parameters = source()["Parameters"]
+    minutes, segments = (
+        range(parameters[name]["MinValue"], parameters[name]["MaxValue"] + 1)
+        for name in ("SweepMinutes", "SweepSegments")
+    )
+    accepted = set()
+    for chosen in product(minutes, segments):
+        numbers = dict(zip(("SweepMinutes", "SweepSegments"), map(str, chosen), strict=True))
+        sweep_settings = SweepSettings(every=timedelta(minutes=chosen[0]), segments=chosen[1])
+        refusals = failed_rules(KeepAlive="true", **numbers)
+        if sweep_settings.longest_wait <= KEPT_ALIVE_WITHIN:
+            accepted.add(chosen)
+            assert refusals == []
+            assert settings_of(SWEEP, KeepAlive="true", **numbers).sweep.keep_alive
+        else:
+            assert refusals == ["KeepAlive=true needs SweepMinutes x SweepSegments to be 5 at most."]
+        assert failed_rules(**numbers) == []
+
+    assert accepted == {(2, 1), (3, 1), (4, 1), (5, 1), (2, 2)}
+    assert "SweepMinutes x SweepSegments may be 5 at most" in parameters["KeepAlive"]["Description"]
+    with pytest.raises(InvalidSetting, match="KEEP_ALIVE=true"):
+        settings_of(SWEEP, KeepAlive="true", SweepMinutes="5", SweepSegments="2")
 
 
 @pytest.mark.parametrize(("parameter", "setting"), [("0", None), ("1", 1), ("1000", 1000)])
@@ -1243,8 +1469,8 @@ def test_parameters_reach_the_settings_of_the_connect_function() -> None:
         ("AccountsClaim", ["", "custom:accounts", "https://example.com/accounts"], [" ", "accounts "]),
         (
             "ClientAttributes",
-            ["", "fingerprint", "a,b,c,d,e,f,g,h", "regional,clientIds"],
-            ["a,b,c,d,e,f,g,h,i", "clientId", "fingerprint, region", "a,account,b"],
+            ["", "fingerprint", "a,b,c,d,e,f,g,h", "regional,clientIds,sinceWhen"],
+            ["a,b,c,d,e,f,g,h,i", "clientId", "fingerprint, region", "a,account,b", "a, since"],
         ),
         (
             "AlarmTopicArn",
@@ -1266,11 +1492,13 @@ def test_an_invalid_parameter_is_refused_before_the_deployment(
     assert [value for value in refused if pattern.fullmatch(value)] == []
 
 
-def test_the_longest_table_name_leaves_room_for_that_of_the_deliveries() -> None:
+def test_the_longest_table_name_leaves_room_for_the_names_of_the_other_tables() -> None:
     longest_name = 255  # DynamoDB's developer guide, 'Naming rules'
-    name = text_of({"Ref": "DeliveriesTable"}, TableName="t" * 245)
+    deliveries, history = (
+        text_of({"Ref": table}, TableName="t" * 245) for table in ("DeliveriesTable", "HistoryTable")
+    )
 
-    assert len(name) == longest_name
+    assert len(history) < len(deliveries) == longest_name
 
 
 def test_a_live_connection_does_not_expire() -> None:
@@ -1360,6 +1588,14 @@ def test_a_sweep_has_time_for_its_last_probe_and_times_out_before_the_next_sweep
     assert 2 * sweep.RESERVE < timeout < every
 
 
+def test_a_turn_in_a_sweep_comes_late_by_no_more_than_the_settings_assume() -> None:
+    timeout = timedelta(seconds=resources("Lambda::Function")[SWEEP]["Timeout"])
+    idle_limit, precision = timedelta(minutes=10), timedelta(minutes=1)
+
+    assert timeout - sweep.RESERVE + LONGEST_GATEWAY_CALL < LONGEST_SWEEP
+    assert KEPT_ALIVE_WITHIN + precision <= idle_limit
+
+
 def test_the_changes_function_has_time_for_more_than_one_change() -> None:
     timeout = timedelta(seconds=resources("Lambda::Function")[CHANGES]["Timeout"])
 
@@ -1409,7 +1645,7 @@ def test_a_message_is_delivered_alone_and_a_parameter_limits_how_many_at_once() 
     mappings = resources("Lambda::EventSourceMapping", SendConcurrency="7")
     parameter = source()["Parameters"]["SendConcurrency"]
 
-    assert mappings.keys() == {"ChangesMapping", "SendMapping"}
+    assert mappings.keys() == {"ChangesMapping", "SendMapping", "CatchUpMapping"}
     assert mappings["SendMapping"] == {
         "FunctionName": {"Fn::GetAtt": [SEND, "Arn"]},
         "EventSourceArn": MESSAGES,
@@ -1423,7 +1659,13 @@ def test_a_message_is_delivered_alone_and_a_parameter_limits_how_many_at_once() 
 def test_a_message_that_fails_five_times_goes_into_a_queue_of_its_own() -> None:
     queues = resources("SQS::Queue")
 
-    assert queues.keys() == {"FailedChangesQueue", "MessageQueue", "DeadMessagesQueue"}
+    assert queues.keys() == {
+        "FailedChangesQueue",
+        "MessageQueue",
+        "DeadMessagesQueue",
+        "CatchUpQueue",
+        "DeadCatchUpsQueue",
+    }
     assert queues["MessageQueue"] == {
         "QueueName": {"Fn::Sub": "${AWS::StackName}-messages"},
         "VisibilityTimeout": 130,
@@ -1482,10 +1724,54 @@ def test_a_message_comes_again_after_the_function_and_is_remembered_for_longer_t
     assert timedelta(seconds=dead["MessageRetentionPeriod"]) < KEPT_FOR
 
 
-def test_a_function_delivers_for_longer_than_it_waits_for_slow_calls() -> None:
-    timeout = timedelta(seconds=resources("Lambda::Function")[SEND]["Timeout"])
+@pytest.mark.parametrize(("function", "reserve"), [(SEND, send.RESERVE), (CATCH_UP, catch_up.RESERVE)])
+def test_a_function_delivers_for_longer_than_it_waits_for_slow_calls(
+    function: str, reserve: timedelta
+) -> None:
+    timeout = timedelta(seconds=resources("Lambda::Function")[function]["Timeout"])
 
-    assert timeout > 2 * send.RESERVE
+    assert timeout > 2 * reserve
+
+
+def test_ten_clients_that_come_back_are_caught_up_at_once_by_each_of_ten_functions() -> None:
+    mapping = resources("Lambda::EventSourceMapping")["CatchUpMapping"]
+
+    assert mapping == {
+        "FunctionName": {"Fn::GetAtt": [CATCH_UP, "Arn"]},
+        "EventSourceArn": CATCH_UPS,
+        "BatchSize": 10,
+        "FunctionResponseTypes": ["ReportBatchItemFailures"],
+        "ScalingConfig": {"MaximumConcurrency": 10},
+    }
+
+
+def test_a_client_whose_catch_up_fails_five_times_is_put_into_a_queue_of_its_own() -> None:
+    queues = resources("SQS::Queue")
+
+    assert queues["CatchUpQueue"] == {
+        "VisibilityTimeout": 130,
+        "MessageRetentionPeriod": 2 * 3600,
+        "SqsManagedSseEnabled": True,
+        "RedrivePolicy": {
+            "deadLetterTargetArn": {"Fn::GetAtt": ["DeadCatchUpsQueue", "Arn"]},
+            "maxReceiveCount": 5,
+        },
+    }
+    assert queues["DeadCatchUpsQueue"] == {
+        "MessageRetentionPeriod": 14 * 24 * 3600,
+        "SqsManagedSseEnabled": True,
+    }
+
+
+def test_a_catch_up_comes_again_after_the_function_and_is_kept_as_long_as_a_connection_can_last() -> None:
+    timeout = timedelta(seconds=resources("Lambda::Function")[CATCH_UP]["Timeout"])
+    queue, dead = (resources("SQS::Queue")[name] for name in ("CatchUpQueue", "DeadCatchUpsQueue"))
+    again, kept = (timedelta(seconds=queue[it]) for it in ("VisibilityTimeout", "MessageRetentionPeriod"))
+
+    assert timeout < again
+    assert queue["RedrivePolicy"]["maxReceiveCount"] * again < kept  # else SQS drops it before that
+    assert kept == MAX_CONNECTION_DURATION
+    assert kept < timedelta(seconds=dead["MessageRetentionPeriod"])  # counted from when it was sent
 
 
 def test_a_failing_record_is_given_up_before_the_stream_drops_it() -> None:
@@ -1553,6 +1839,23 @@ def test_presence_and_tickets_have_generated_names_and_the_deliveries_have_the_s
     }
 
 
+def test_the_history_has_its_messages_by_scope_and_in_order_and_forgets_them() -> None:
+    assert resources("DynamoDB::Table")["HistoryTable"] == {
+        "TableName": {"Fn::Sub": "${TableName}-history"},
+        "BillingMode": "PAY_PER_REQUEST",
+        "AttributeDefinitions": [
+            {"AttributeName": "scope", "AttributeType": "S"},
+            {"AttributeName": "position", "AttributeType": "S"},
+        ],
+        "KeySchema": [
+            {"AttributeName": "scope", "KeyType": "HASH"},
+            {"AttributeName": "position", "KeyType": "RANGE"},
+        ],
+        "TimeToLiveSpecification": {"AttributeName": "ttl", "Enabled": True},
+        "SSESpecification": {"SSEEnabled": True},
+    }
+
+
 def test_the_keys_table_has_one_item_per_issuer_and_none_expires() -> None:
     assert resources("DynamoDB::Table")["KeysTable"] == {
         "BillingMode": "PAY_PER_REQUEST",
@@ -1591,11 +1894,14 @@ def test_shared_resources_outlive_the_stack(resource: str) -> None:
     [
         "PresenceTable",
         "DeliveriesTable",
+        "HistoryTable",
         "KeysTable",
         "TicketsTable",
         "FailedChangesQueue",
         "MessageQueue",
         "DeadMessagesQueue",
+        "CatchUpQueue",
+        "DeadCatchUpsQueue",
         *(log for _, _, log in FUNCTIONS.values()),
         "AccessLogGroup",
     ],
@@ -1612,6 +1918,7 @@ def test_every_record_is_counted_in_each_log_group_that_it_is_written_to() -> No
         *((event, "SweepLogGroup") for event in event_names(sweep)),
         *((event, "ChangesLogGroup") for event in event_names(stream)),
         *((event, "SendLogGroup") for event in event_names(send)),
+        *((event, "CatchUpLogGroup") for event in event_names(catch_up)),
         *((event, "KeysLogGroup") for event in event_names(keys)),
         *((event, "ChangesLogGroup") for event in event_names(publisher) - {"connection.ended"}),
         ("connection.ended", "SweepLogGroup"),
@@ -1635,11 +1942,11 @@ def test_a_matching_record_counts_as_one_and_any_other_record_as_zero() -> None:
             continue
         [transformation] = metric_filter["MetricTransformations"]
         details = {key: value for key, value in transformation.items() if key != "MetricName"}
-        [event] = events_in(metric_filter["FilterPattern"])
+        event, *others = events_in(metric_filter["FilterPattern"])
+        of_one_event = f'{{ $.event = "{event}"{EXTRA_CONDITIONS.get(name, "")} }}'
 
-        assert (
-            metric_filter["FilterPattern"] == f'{{ $.event = "{event}"{EXTRA_CONDITIONS.get(name, "")} }}'
-        ), name
+        assert (name, metric_filter["FilterPattern"]) in {(name, of_one_event), GAPS}
+        assert bool(others) is (name == "GapsFilter")
         # CloudWatch Logs refuses a default beside dimensions
         by_reason = {"Dimensions": [{"Key": "Reason", "Value": "$.reason"}]}
         beside = by_reason if name == "HandshakesDeniedByReasonFilter" else {"DefaultValue": 0}
@@ -1650,14 +1957,20 @@ def test_a_matching_record_counts_as_one_and_any_other_record_as_zero() -> None:
         }, name
 
 
+RECORDS: dict[str, tuple[ModuleType, str, Iterable[str]]] = {  # who writes them, where, and their outcomes
+    "sweep": (sweep, "SweepLogGroup", Outcome),
+    "delivery": (send, "SendLogGroup", delivery.Outcome),
+    "catch_up": (catch_up, "CatchUpLogGroup", ()),
+}
+
+
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_filter_takes_its_number_from_a_field_of_the_record(name: str) -> None:
     metric_filter = resources("Logs::MetricFilter")[name]
     metric, field, pattern = FIGURES[name]
-    of_sweep = "sweep." in pattern
-    handler = Path(str((sweep if of_sweep else send).__file__)).read_text(encoding="utf-8")
-    outcomes = set(map(str, Outcome if of_sweep else delivery.Outcome))
-    written = set(re.findall(r'"(\w+)"(?::|] = )', handler)) | outcomes
+    module, log_group, outcomes = RECORDS[events_in(pattern)[0].partition(".")[0]]
+    handler = Path(str(module.__file__)).read_text(encoding="utf-8")
+    written = set(re.findall(r'"(\w+)"(?::|] = )', handler)) | set(map(str, outcomes))
     by_segment = {  # CloudWatch Logs refuses a default beside dimensions
         "Dimensions": [
             {"Key": "Segment", "Value": "$.segment"},
@@ -1669,7 +1982,7 @@ def test_a_filter_takes_its_number_from_a_field_of_the_record(name: str) -> None
         "DeliveryP99": {"Unit": "Milliseconds"},  # a default of 0 would be a delivery within 0 ms
     }
 
-    assert metric_filter["LogGroupName"] == {"Ref": "SweepLogGroup" if of_sweep else "SendLogGroup"}
+    assert metric_filter["LogGroupName"] == {"Ref": log_group}
     assert metric_filter["FilterPattern"] == pattern
     assert f"$.{field} = *" in pattern  # a record without the field has no number
     assert set(re.findall(r"\$\.(\w+)", pattern)) <= written
@@ -1773,6 +2086,20 @@ def test_late_messages_raise_an_alarm_before_they_are_given_up() -> None:
     attempts = queue["RedrivePolicy"]["maxReceiveCount"] * timedelta(seconds=queue["VisibilityTimeout"])
 
     assert timedelta(seconds=late["Threshold"] + late["EvaluationPeriods"] * late["Period"]) < attempts
+
+
+def test_a_second_look_raises_no_alarm_on_late_catch_ups_and_a_client_that_waits_too_long_does() -> None:
+    late = resources("CloudWatch::Alarm")["CatchUpsLateAlarm"]
+    queue = resources("SQS::Queue")["CatchUpQueue"]
+    period, threshold = (timedelta(seconds=late[name]) for name in ("Period", "Threshold"))
+    delay = timedelta(seconds=source()["Parameters"]["IndexLagSeconds"]["MaxValue"])
+    timeout = timedelta(seconds=resources("Lambda::Function")[CATCH_UP]["Timeout"])
+    longest = delay + timeout - catch_up.RESERVE  # then what is left is a new request
+    attempts = queue["RedrivePolicy"]["maxReceiveCount"] * timedelta(seconds=queue["VisibilityTimeout"])
+
+    assert delay < threshold
+    assert longest < threshold + (late["EvaluationPeriods"] - 1) * period
+    assert threshold + late["EvaluationPeriods"] * period < attempts  # before it is given up
 
 
 def test_unanswered_probes_are_summed_over_three_sweeps() -> None:
@@ -1909,6 +2236,7 @@ def test_every_log_group_has_a_retention_period() -> None:
         "SweepLogGroup": "7",
         "ChangesLogGroup": "7",
         "SendLogGroup": "7",
+        "CatchUpLogGroup": "7",
         "KeysLogGroup": "7",
     }
 
@@ -2008,6 +2336,7 @@ def test_several_stacks_can_share_an_account() -> None:
     assert {name for key, name in named if key == "TableName"} == {
         '{"Ref": "TableName"}',
         '{"Fn::Sub": "${TableName}Deliveries"}',
+        '{"Fn::Sub": "${TableName}-history"}',
     }
     assert all("AWS::StackName" in name for key, name in named if key != "TableName")
 
@@ -2030,6 +2359,8 @@ def test_the_outputs_have_the_url_and_the_names_of_the_resources() -> None:
     assert outputs["MessageQueueArn"] == MESSAGES
     assert outputs["DeadMessagesQueueUrl"] == {"Ref": "DeadMessagesQueue"}
     assert outputs["DeliveriesTableName"] == {"Ref": "DeliveriesTable"}
+    assert outputs["CatchUpFunctionName"] == {"Ref": CATCH_UP}
+    assert outputs["HistoryTableName"] == {"Ref": "HistoryTable"}
     assert outputs["DashboardName"] == {"Ref": "Dashboard"}
     assert outputs["KeysTableName"] == {"Ref": "KeysTable"}
     assert outputs["KeysFunctionName"] == {"Ref": KEYS}

@@ -1,6 +1,6 @@
 """The promises of Gateway, for the management API's adapter and the fake."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -27,27 +27,41 @@ ONE, OTHER = a_connection(id=ConnectionId("c-1")), a_connection(id=ConnectionId(
 
 @dataclass
 class Subject:
-    """A gateway under test; ``refuse`` makes it answer otherwise about one connection."""
+    """A gateway under test; ``refuse`` makes it answer otherwise about one connection.
+
+    ``call`` is the name of the call of many connections that is tested.
+    """
 
     gateway: Gateway
+    call: str
     refuse: Callable[[Connection, ProbeResult], None]
+
+    def probe(self, connections: Iterable[Connection | None]) -> Iterator[tuple[Connection, ProbeResult]]:
+        if self.call == "keep_alive":
+            return self.gateway.keep_alive(connections)
+        return self.gateway.probe(connections)
+
+
+@pytest.fixture(params=["probe", "keep_alive"])
+def call(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture(params=["management-api", "fake"])
-def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
+def subject(request: pytest.FixtureRequest, call: str) -> Iterator[Subject]:
     if request.param == "fake":
         fake = FakeGateway()
-        yield Subject(fake, lambda connection, result: fake.results.update({connection.id: result}))
+        yield Subject(fake, call, lambda connection, result: fake.results.update({connection.id: result}))
         return
     with management_api() as api:
         yield Subject(
-            _adapter(api), lambda connection, result: api.says.update({connection.id: REFUSALS[result]})
+            _adapter(api), call, lambda connection, result: api.says.update({connection.id: REFUSALS[result]})
         )
 
 
 def probed(subject: Subject, *connections: Connection) -> list[ProbeResult]:
-    """The results of probes at the same time, in the order of *connections*."""
-    results = {connection.id: result for connection, result in subject.gateway.probe(connections)}
+    """The results of the call about several at the same time, in the order of *connections*."""
+    results = {connection.id: result for connection, result in subject.probe(connections)}
     return [results[connection.id] for connection in connections]
 
 
@@ -86,18 +100,18 @@ def test_probes_that_are_under_way_are_answered_while_there_is_nothing_to_begin(
             yield None
         yield OTHER
 
-    for connection, _ in subject.gateway.probe(connections()):
+    for connection, _ in subject.probe(connections()):
         answered.append(connection)
 
     assert answered == [ONE, OTHER]
 
 
 def test_without_connections_there_are_no_results(subject: Subject) -> None:
-    assert list(subject.gateway.probe([])) == []
+    assert list(subject.probe([])) == []
 
 
 def test_probes_may_be_given_up(subject: Subject) -> None:
-    for _ in subject.gateway.probe([ONE, OTHER]):
+    for _ in subject.probe([ONE, OTHER]):
         break
 
     assert probed(subject, ONE, OTHER) == [ProbeResult.ALIVE] * 2
@@ -109,7 +123,7 @@ def test_an_error_of_the_caller_is_raised(subject: Subject) -> None:
         raise TypeError("a bug")
 
     with pytest.raises(TypeError, match="a bug"):
-        list(subject.gateway.probe(connections()))
+        list(subject.probe(connections()))
 
 
 def test_several_threads_may_call_it_at_once(subject: Subject) -> None:

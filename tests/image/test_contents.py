@@ -119,15 +119,16 @@ def test_the_image_has_no_development_tool(image: str) -> None:
 
 
 def test_the_image_has_the_functions_entrypoints_and_no_command_line(image: str) -> None:
+    functions = [f"app.entrypoints.aws_{name}" for name in ("lambda", "send", "catch_up")]
     code = (
         "import importlib.util;"
-        "parts = ('app.__main__', 'app.cli', 'app.entrypoints.aws_lambda', 'app.entrypoints.aws_send');"
+        f"parts = ['app.__main__', 'app.cli', *{functions}];"
         "print([part for part in parts if importlib.util.find_spec(part)])"
     )
 
     found = ast.literal_eval(python_in_image(image, code, PYTHONPATH=TASK_ROOT))
 
-    assert found == ["app.entrypoints.aws_lambda", "app.entrypoints.aws_send"]
+    assert found == functions
 
 
 def test_every_source_file_has_byte_code_that_is_not_checked_at_import(image: str) -> None:

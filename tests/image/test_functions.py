@@ -249,6 +249,41 @@ def test_a_message_is_sent_to_those_in_the_table_and_the_report_is_logged(
     assert (report["messageId"], report["selected"], report["failed"]) == ("m-1", 1, 1)
 
 
+def test_a_client_that_comes_back_is_looked_up_and_what_became_of_it_is_logged(
+    image: str, network: Network, database: "DynamoDBClient"
+) -> None:
+    items = Items(database, create_table(database))
+    now = SystemClock().now()
+    began = now - timedelta(minutes=5)
+    items.put(a_connection(created_at=began, connected_at=began, expires_at=now + timedelta(hours=1)))
+    request = {
+        "connectionId": "c-1",
+        "beganAt": round(began.timestamp() * 1000),
+        "since": "@now",
+        "after": None,
+        "told": [],
+        "isSecond": True,
+    }
+    record = {"messageId": "059f36b4-87a3-44ab-83d2-661975830a7d", "body": json.dumps(request)}
+
+    with running_function(
+        image,
+        network,
+        command="app.entrypoints.aws_catch_up.handler",
+        CONNECTIONS_TABLE=items.table,
+        DELIVERIES_TABLE=create_table(database, "DeliveriesTable"),
+        HISTORY_TABLE=create_table(database, "HistoryTable"),
+        CATCH_UP_QUEUE="switchboard-catch-ups",
+        AWS_ENDPOINT_URL_DYNAMODB="http://dynamodb:8000",
+        AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI="http://127.0.0.1:1/prod",  # no server listens there
+    ) as function:
+        answer = function({"Records": [record]})
+        report = function.record("catch_up.failed", "c-1")
+
+    assert answer == {"batchItemFailures": [{"itemIdentifier": record["messageId"]}]}
+    assert (report["look"], report["reason"]) == ("second", "failed")
+
+
 @pytest.mark.parametrize(
     ("command", "event"),
     [

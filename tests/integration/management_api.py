@@ -49,7 +49,8 @@ class ManagementApi:
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         received = Request(request.command, request.path, dict(request.headers))
         self.requests.append(received)
-        say = self.says.get(received.connection_id) or self._answer_for(received)
+        frame = request.rfile.read(int(request.headers["Content-Length"] or 0))  # also of what is refused
+        say = self.says.get(received.connection_id) or self._answer_for(received, frame)
         say(request)
 
     def silent(self, request: BaseHTTPRequestHandler) -> None:
@@ -57,23 +58,16 @@ class ManagementApi:
         self.ended.wait(10)
         request.close_connection = True
 
-    def _answer_for(self, received: Request) -> Say:
+    def _answer_for(self, received: Request, frame: bytes) -> Say:
         if received.connection_id in self.closed:
             return refusing(410, "GoneException")
         if received.method == "POST":
-            return self._taking(received.connection_id)
+            self.frames.setdefault(received.connection_id, []).append(frame)
+            return saying(200, b"")
         if received.method == "DELETE":
             self.closed.add(received.connection_id)
             return saying(204, b"")
         return saying(200, json.dumps(_CONNECTION).encode())
-
-    def _taking(self, connection_id: str) -> Say:
-        def say(request: BaseHTTPRequestHandler) -> None:
-            frame = request.rfile.read(int(request.headers["Content-Length"]))
-            self.frames.setdefault(connection_id, []).append(frame)
-            saying(200, b"")(request)
-
-        return say
 
 
 @contextmanager

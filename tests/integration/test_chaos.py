@@ -29,7 +29,14 @@ def a_small_run(database: Database, *, stops: int = 0, recipients: int = 0, flaw
     workers = 4 if is_thorough() else 2
     limit = timedelta(minutes=1)
     options = Options(
-        seed=4, lifecycles=200, workers=workers, stops=stops, recipients=recipients, limit=limit, flaw=flaw
+        seed=4,
+        lifecycles=200,
+        workers=workers,
+        stops=stops,
+        recipients=recipients,
+        returns=0,
+        limit=limit,
+        flaw=flaw,
     )
     return asyncio.run(run(options, database))
 

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from app.adapters.dynamodb.deliveries import DynamoDBDeliveries
+from app.adapters.dynamodb.history import DynamoDBHistory
 from app.adapters.dynamodb.sdk import SdkTransport
 from app.adapters.dynamodb.store import DynamoDBConnectionStore
 from app.adapters.dynamodb.table import RECIPIENT, RECIPIENT_PAGE, DynamoDBConnectionTable
 from app.adapters.ip import PeerFirstIpResolver
-from app.domain.delivery import Progress
+from app.domain.delivery import Audience, MessageId, Progress
 from app.domain.handshakes import CloseConnection, OpenAdmission, OpenConnection
+from app.domain.history import Place, Scope
 from app.domain.model import AccountId, ConnectionId, Tombstone
 from app.domain.selection import Selection
 from tests.builders import NOON, a_connection, a_disconnect, a_handshake, a_message
@@ -30,7 +32,7 @@ LATER = NOON + timedelta(seconds=1)
 
 
 class Meter:
-    """Adds up the write units that a client consumes: in the table, and in all its indexes."""
+    """Adds up the units that a client consumes: in the table, and in all its indexes."""
 
     def __init__(self, client: "DynamoDBClient") -> None:
         self._table = self._indexes = 0.0
@@ -120,6 +122,74 @@ def test_a_message_costs_a_write_at_its_beginning_at_its_end_and_after_each_page
     assert sending.claim() == (1, 0)
     assert sending.record() == (1, 0)
     assert sending.release() == (1, 0)
+
+
+class Keeping:
+    """A message of so many bytes in the history; what each part costs in the history's table."""
+
+    def __init__(self, client: "DynamoDBClient", size: int, *, unscoped: bool = False) -> None:
+        table, clock = create_table(client, "HistoryTable"), FixedClock()
+        self._message = a_message(frame=b"x" * size)
+        self._audience = Audience(account=AccountId("123456789012"))
+        self._history = DynamoDBHistory(
+            SdkTransport(client), table, clock=clock, kept_for=timedelta(minutes=15), unscoped=unscoped
+        )
+        self._meter = Meter(client)
+
+    def begin(self) -> float:
+        self._history.begin(self._message, self._audience)
+        return self._meter.read()[0]
+
+    def finish(self) -> float:
+        self._history.finish(self._message, self._audience, LATER)
+        return self._meter.read()[0]
+
+    def read_under_way(self) -> float:
+        list(self._history.under_way(Scope("account 123456789012")))
+        return self._meter.read()[0]
+
+    def read_finished(self, after: Place) -> float:
+        list(self._history.finished(Scope("account 123456789012"), after))
+        return self._meter.read()[0]
+
+
+@pytest.mark.parametrize(("size", "kilobytes"), [(700, 1), (1800, 2), (128 * 1024, 129)])
+def test_keeping_a_message_costs_a_unit_per_kilobyte_at_its_beginning_and_two_at_its_end(
+    own_dynamodb: "DynamoDBClient", size: int, kilobytes: int
+) -> None:
+    keeping = Keeping(own_dynamodb, size)
+
+    assert keeping.begin() == kilobytes
+    assert keeping.finish() == 2 * kilobytes
+
+
+def test_keeping_a_message_costs_twice_as_much_if_connections_without_an_account_get_it(
+    own_dynamodb: "DynamoDBClient",
+) -> None:
+    keeping = Keeping(own_dynamodb, size=700, unscoped=True)
+
+    assert keeping.begin() == 2
+    assert keeping.finish() == 4
+
+
+@pytest.mark.parametrize(("size", "units"), [(700, 1), (5000, 2), (128 * 1024, 33)])
+def test_looking_into_the_history_costs_a_unit_per_4_kilobytes_found(
+    own_dynamodb: "DynamoDBClient", size: int, units: int
+) -> None:
+    keeping = Keeping(own_dynamodb, size)
+    keeping.begin()
+
+    assert keeping.read_under_way() == units
+    keeping.finish()
+    assert keeping.read_finished(Place(NOON)) == units
+
+
+def test_what_is_before_a_look_costs_nothing(own_dynamodb: "DynamoDBClient") -> None:
+    keeping = Keeping(own_dynamodb, size=128 * 1024)
+    keeping.begin()
+    keeping.finish()
+
+    assert keeping.read_finished(Place(LATER, MessageId("m-2"))) == 0
 
 
 @pytest.fixture

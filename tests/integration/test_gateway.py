@@ -26,7 +26,7 @@ from app.adapters.dynamodb.sdk import SdkTransport
 from app.adapters.gateway import ManagementApiGateway
 from app.adapters.gateway.endpoints import Endpoints
 from app.adapters.threads import ThreadWorkers
-from app.domain.delivery import SendResult
+from app.domain.delivery import KEEP_ALIVE, SendResult
 from app.domain.lifecycle import ProbeResult
 from app.domain.model import Connection, ConnectionId
 from app.domain.sweep import Outcome, SweepConnections
@@ -104,6 +104,19 @@ def test_a_connection_that_the_gateway_has_is_alive(gateway: ManagementApiGatewa
     assert probe(gateway, called()) is ProbeResult.ALIVE
 
 
+def keep_alive(gateway: ManagementApiGateway, connection: Connection) -> ProbeResult:
+    """The result of a keep-alive of one connection."""
+    [(called, result)] = gateway.keep_alive([connection])
+    assert called is connection
+    return result
+
+
+def test_a_keep_alive_is_a_message_to_the_client(gateway: ManagementApiGateway, api: ManagementApi) -> None:
+    assert keep_alive(gateway, called()) is ProbeResult.ALIVE
+    assert [request.method for request in api.requests] == ["POST"]
+    assert api.frames == {AWS_ID: [b'{"type":"keepalive"}']}
+
+
 def test_closing_a_connection_is_a_delete_request(gateway: ManagementApiGateway, api: ManagementApi) -> None:
     assert gateway.close(called()) is ProbeResult.CLOSED
     assert [request.method for request in api.requests] == ["DELETE"]
@@ -178,6 +191,51 @@ def test_a_close_that_is_refused_says_why(
     assert gateway.close(called()) is answer
 
 
+@pytest.mark.parametrize(
+    ("say", "answer"),
+    [
+        (refusing(410), ProbeResult.GONE),
+        (refusing(403), ProbeResult.FORBIDDEN),
+        (refusing(429), ProbeResult.THROTTLED),
+        (refusing(413), ProbeResult.FAILED),
+        (refusing(500), ProbeResult.FAILED),
+        (hanging_up, ProbeResult.FAILED),
+        (breaking_off, ProbeResult.FAILED),
+    ],
+)
+def test_a_keep_alive_that_was_not_sent_says_why_and_is_not_repeated(
+    gateway: ManagementApiGateway, api: ManagementApi, say: Say, answer: ProbeResult
+) -> None:
+    api.says[AWS_ID] = say
+
+    assert keep_alive(gateway, called()) is answer
+    assert len(api.requests) == 1
+
+
+def test_a_keep_alive_that_is_not_answered_has_failed(api: ManagementApi) -> None:
+    api.says[AWS_ID] = api.silent
+    gateway = a_gateway(endpoint=api.endpoint, timeout=timedelta(milliseconds=300))
+
+    assert keep_alive(gateway, called()) is ProbeResult.FAILED
+
+
+def test_a_connection_that_was_kept_and_has_ended_since_costs_no_keep_alive() -> None:
+    """A sweep's first requests find such connections, and would be those of the same clients each time."""
+
+    def answer_once(connection: socket.socket) -> None:
+        request_from(connection)
+        connection.sendall(OK)
+        request_from(connection)
+
+    with peer(answer_once, always_saying(OK)) as other:
+        gateway = a_gateway(endpoint=f"http://{other.host}:{other.port}")
+
+        results = [keep_alive(gateway, called()) for _ in range(3)]
+
+    assert results == [ProbeResult.ALIVE] * 3
+    assert other.connections == 2
+
+
 def test_a_gateway_that_says_nothing_in_time_has_failed(api: ManagementApi) -> None:
     api.says[AWS_ID] = api.silent
     gateway = a_gateway(endpoint=api.endpoint, timeout=timedelta(milliseconds=300))
@@ -229,19 +287,24 @@ def test_the_request_is_the_sdks_own_to_the_byte(
 
 @pytest.mark.parametrize("name", [AWS_ID, "a/b+c?d#e%20 é"])
 @pytest.mark.parametrize("token", ["", "token"])
+@pytest.mark.parametrize("frame", [FRAME, KEEP_ALIVE], ids=["message", "keep-alive"])
 def test_a_message_is_signed_with_its_content_as_the_sdk_signs_it(
-    api: ManagementApi, monkeypatch: pytest.MonkeyPatch, name: str, token: str
+    api: ManagementApi, monkeypatch: pytest.MonkeyPatch, name: str, token: str, frame: bytes
 ) -> None:
     monkeypatch.setenv("AWS_SESSION_TOKEN", token)
+    gateway = a_gateway(endpoint=api.endpoint)
 
-    [(_, result)] = a_gateway(endpoint=api.endpoint).deliver(FRAME, [called(name)])
+    if frame is KEEP_ALIVE:
+        assert keep_alive(gateway, called(name)) is ProbeResult.ALIVE
+    else:
+        [(_, result)] = gateway.deliver(frame, [called(name)])
+        assert result is SendResult.DELIVERED
 
     [request] = api.requests
-    assert result is SendResult.DELIVERED
-    assert api.frames == {name: [FRAME]}
+    assert api.frames == {name: [frame]}
     assert request.headers["Content-Type"] == "application/octet-stream"
-    assert request.headers["X-Amz-Content-Sha256"] == sha256(FRAME).hexdigest()
-    assert _signature(request, api.endpoint, FRAME) in request.headers["Authorization"]
+    assert request.headers["X-Amz-Content-Sha256"] == sha256(frame).hexdigest()
+    assert _signature(request, api.endpoint, frame) in request.headers["Authorization"]
     signed = request.headers["Authorization"].partition("SignedHeaders=")[2].partition(",")[0].split(";")
     assert {"host", "x-amz-content-sha256", "x-amz-date"} <= set(signed)
     assert ("x-amz-security-token" in signed) == bool(token)

@@ -134,12 +134,28 @@ def test_the_listed_parameters_are_kept_in_a_map(app: App) -> None:
     assert app.items()[0]["attributes"] == {"M": {"appVersion": {"S": "2.7"}}}
 
 
+def test_the_item_of_a_client_that_comes_back_says_what_it_has(app: App) -> None:
+    assert app.routes().connect(a_connect_event(clientId="d", since="m-41"), None) == CONNECTED
+
+    assert app.items()[0]["since"] == {"S": "m-41"}
+
+
 def test_behind_a_trusted_proxy_the_item_has_the_clients_own_address(app: App) -> None:
     event = an_event("connect_behind_proxy_custom_domain")
 
     app.routes(TRUSTED_PROXIES="198.51.100.0/24").connect(event, None)
 
     assert app.items()[0]["sourceIp"] == {"S": "203.0.113.77"}
+
+
+def test_a_client_that_says_what_nobody_can_have_has_no_item(app: App) -> None:
+    answer = app.routes().connect(a_connect_event(since="x" * 129), None)
+
+    assert answer == {
+        "statusCode": 400,
+        "body": "since must be 1 to 128 characters without control characters.",
+    }
+    assert app.items() == []
 
 
 def test_a_disconnect_deletes_its_item_and_no_other(app: App) -> None:
@@ -196,6 +212,7 @@ def test_an_item_with_only_the_specified_attributes_is_deleted_like_any_other(ap
         pytest.param({"createdAt": {"S": "2026-11-21"}}, id="a date as text"),
         pytest.param({"createdAt": {"N": "1795251600000.5"}}, id="half a millisecond"),
         pytest.param({"userAgent": {"NULL": True}}, id="a null"),
+        pytest.param({"since": {"N": "1764412345678"}}, id="a position as a number"),
         pytest.param({"attributes": {"S": "appVersion=2.7"}}, id="attributes as text"),
         pytest.param({"attributes": {"M": {"appVersion": {"N": "2.7"}}}}, id="an attribute as a number"),
     ],

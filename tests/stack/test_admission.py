@@ -20,7 +20,7 @@ from websockets.sync.client import ClientConnection
 
 from app.adapters.clock import SystemClock
 from infra.clients import open_browser, open_client
-from infra.deploy import GRACE, TokenAdmission
+from infra.deploy import GRACE
 from infra.local import local_stack
 from infra.process import find_uv
 from infra.stack import LocalStack
@@ -90,6 +90,7 @@ def stack(
     bundle = tmp_path_factory.mktemp("authorities") / "authority.pem"
     authority.cert_pem.write_to_path(bundle)
     parameters = {
+        "Admission": "token",
         "TokenIssuer": issuer.url,
         "TokenAudience": "switchboard",
         "TokenAlgorithm": "ES256",
@@ -98,7 +99,7 @@ def stack(
         "AllowedOrigins": PAGE,
         "Tickets": "true",
     }
-    with local_stack(tokens=TokenAdmission(parameters, bundle)) as stack:
+    with local_stack(parameters=parameters, authorities=bundle) as stack:
         stack.refresh_keys()
         yield stack
 

@@ -2,14 +2,20 @@
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
+from selectors import SelectorKey, SelectSelector
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from infra.emulator import MAX_CONNECTIONS, answer_as_connect_does, keep_connected_at
+from infra.emulator import (
+    MAX_CONNECTIONS,
+    answer_as_connect_does,
+    end_idle_connections,
+    keep_connected_at,
+)
 
 NAME = "ministack.services.apigateway"
 
@@ -200,3 +206,129 @@ def test_patching_a_ministack_that_has_changed_fails(gateway: ModuleType, change
 
     with pytest.raises(AttributeError, match="handle_websocket has changed"):
         answer_as_connect_does()
+
+
+SESSION = """
+import asyncio
+
+async def handle_websocket(scope, receive, send, api_id, path_override=None):
+    await receive()
+    await send({"type": "websocket.accept"})
+    loop = asyncio.get_running_loop()
+    for moment in scope["sent_at"]:
+        loop.call_at(moment, lambda: asyncio.ensure_future(send({"type": "websocket.send", "text": "hello"})))
+    message = await receive()
+    while message["type"] != "websocket.disconnect":
+        message = await receive()
+    scope["ended"].append((loop.time(), message))
+    await send({"type": "websocket.close", "code": 1000})
+"""
+"""MiniStack's function of a WebSocket, as far as it takes and sends messages."""
+
+
+class JumpingSelector(SelectSelector):
+    """A selector that does not wait; ``time`` is how long it would have."""
+
+    time = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
+        self.time += timeout or 0
+        return super().select(0)
+
+
+class JumpingLoop(asyncio.SelectorEventLoop):
+    """An event loop whose clock begins at 0 and jumps to the next timer."""
+
+    def __init__(self) -> None:
+        self._jumping = JumpingSelector()
+        super().__init__(self._jumping)
+
+    def time(self) -> float:
+        return self._jumping.time
+
+
+class Sessions:
+    """Connections to the patched MiniStack, whose limit is 600 s."""
+
+    def __init__(self, gateway: ModuleType) -> None:
+        self._gateway = gateway
+
+    def held(
+        self, *messages: tuple[float, Message], sent_at: Sequence[float] = (), connected_at: float = 0
+    ) -> tuple[float, Message, Message]:
+        """When a connection ended, what MiniStack received at its end, and what the client was sent.
+
+        Each of the client's *messages* comes at a time in seconds.
+        """
+        ended: list[tuple[float, Message]] = []
+        sent: list[Message] = []
+
+        async def hold() -> None:
+            received: asyncio.Queue[Message] = asyncio.Queue()
+            loop = asyncio.get_running_loop()
+            for moment, message in [(connected_at, {"type": "websocket.connect"}), *messages]:
+                loop.call_at(moment, received.put_nowait, message)
+
+            async def send(message: Message) -> None:
+                sent.append(message)
+
+            scope = {"sent_at": sent_at, "ended": ended}
+            await vars(self._gateway)["handle_websocket"](scope, received.get, send, "an-api")
+
+        with asyncio.Runner(loop_factory=JumpingLoop) as runner:
+            runner.run(hold())
+        [(moment, last)] = ended
+        assert sent[0] == {"type": "websocket.accept"}
+        return moment, last, sent[-1]
+
+
+@pytest.fixture
+def sessions(gateway: ModuleType) -> Sessions:
+    exec(SESSION, vars(gateway))  # noqa: S102 - as above
+    end_idle_connections(600)
+    return Sessions(gateway)
+
+
+GOING_AWAY = {"code": 1001, "reason": "Going away"}
+A_MESSAGE = {"type": "websocket.receive", "text": "hello"}
+
+
+@pytest.mark.parametrize(
+    ("received_at", "sent_at", "connected_at", "ends_at"),
+    [
+        ([], [], 0, 600),
+        ([], [], 1000, 1600),
+        ([599], [], 0, 1199),
+        ([], [599], 0, 1199),
+        ([100, 650], [400, 1200], 0, 1800),
+    ],
+    ids=["silent", "slow handshake", "client sends", "server sends", "both send"],
+)
+def test_a_connection_ends_once_no_message_came_or_went_for_the_limit(
+    sessions: Sessions, received_at: list[float], sent_at: list[float], connected_at: float, ends_at: float
+) -> None:
+    messages = [(moment, A_MESSAGE) for moment in received_at]
+
+    moment, last, closed = sessions.held(*messages, sent_at=sent_at, connected_at=connected_at)
+
+    assert moment == pytest.approx(ends_at, abs=0.1)
+    assert last == {"type": "websocket.disconnect"} | GOING_AWAY
+    assert closed == {"type": "websocket.close"} | GOING_AWAY
+
+
+def test_a_client_that_leaves_in_time_has_its_own_code(sessions: Sessions) -> None:
+    leaves = {"type": "websocket.disconnect", "code": 1006}
+
+    moment, last, closed = sessions.held((599, leaves))
+
+    assert moment == pytest.approx(599, abs=0.1)
+    assert (last, closed) == (leaves, {"type": "websocket.close", "code": 1000})
+
+
+def test_a_ministack_whose_messages_go_another_way_can_not_be_limited(gateway: ModuleType) -> None:
+    with pytest.raises(AttributeError, match="handle_websocket"):
+        end_idle_connections(600)
+
+    exec("async def handle_websocket(connection, api_id): pass", vars(gateway))  # noqa: S102 - as above
+    with pytest.raises(AttributeError, match="handle_websocket has changed"):
+        end_idle_connections(600)

@@ -12,8 +12,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from http import HTTPStatus
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -355,14 +356,20 @@ def test_a_signal_ends_the_running_stack_and_nothing_is_left_behind(
 ) -> None:
     with _command("run", tmp_path) as run:
         url = _url(run)
-        with open_client(url, QUERY):
+        page = _read_until(run, "http://").strip()
+        with open_client(url, QUERY), closing(HTTPConnection(urlsplit(page).netloc, timeout=20)) as browser:
+            browser.request("GET", "/connections")
+            lists = browser.getresponse()
+            listed = lists.readline()
             _read_until(run, "dashboard-7")
             run.send_signal(how)
             output, _ = run.communicate(timeout=20)
 
     assert run.returncode == 0
     assert "Traceback" not in output
+    assert b"dashboard-7" in listed
     assert _is_refused(url)
+    assert _is_refused(page)
     assert _what_is_left(tmp_path) == []
 
 

@@ -24,8 +24,8 @@ json_values = st.recursive(
 )
 FIELDS = (
     "requestContext", "connectionId", "connectedAt", "identity", "sourceIp", "userAgent", "authorizer",
-    "principalId", "queryStringParameters", "clientId", "headers", "multiValueHeaders", "X-Forwarded-For",
-    "disconnectStatusCode", "disconnectReason", "requestTimeEpoch", "routeKey",
+    "principalId", "queryStringParameters", "clientId", "since", "headers", "multiValueHeaders",
+    "X-Forwarded-For", "disconnectStatusCode", "disconnectReason", "requestTimeEpoch", "routeKey",
 )  # fmt: skip
 gateway_like = st.recursive(
     json_values,
@@ -61,12 +61,18 @@ def test_an_agents_handshake_behind_an_authorizer() -> None:
     assert handshake.query["clientId"] == "agent-12"
 
 
-@pytest.mark.parametrize("query", [None, {}, {"clientId": "", "account": ""}, {"clientId": None}])
+@pytest.mark.parametrize(
+    "query", [None, {}, {"clientId": "", "account": "", "since": ""}, {"clientId": None}]
+)
 def test_a_query_without_values_is_empty(query: object) -> None:
     event = a_connect_event()
     event["queryStringParameters"] = query
 
     assert events.handshake(event).query == {}
+
+
+def test_what_a_client_that_comes_back_has_is_a_parameter() -> None:
+    assert events.handshake(a_connect_event(since="m-41")).query == {"since": "m-41"}
 
 
 def test_a_missing_query_is_empty() -> None:

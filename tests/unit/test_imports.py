@@ -10,6 +10,7 @@ import pytest
 
 from app.containers.handshakes import Handshakes
 from app.containers.operations import Operations
+from app.containers.stream import Stream
 from app.settings import InvalidSetting, Settings
 from tests.builders import a_connect_event, a_handshake
 from tests.fakes import RecordingPublisher
@@ -125,7 +126,11 @@ def test_a_bug_of_the_factory_is_raised_as_it_is() -> None:
 
 def test_presence_is_refused_since_it_follows_dynamodbs_stream() -> None:
     with pytest.raises(InvalidSetting, match="^STORE=acme.storage:shelf has no stream: "):
-        operations("acme.storage:shelf", SHELF="3").track_presence()
+        Stream(
+            settings=Settings.from_environ({"STORE": "acme.storage:shelf"}),
+            environ={"SHELF": "3"},
+            publisher=RecordingPublisher(),
+        ).track_presence()
 
 
 def test_the_function_starts_with_it_and_the_command_line_reads_it(acme: Path) -> None:

@@ -1,10 +1,11 @@
-"""Times in an item, whatever another program wrote there."""
+"""What is in an item, whatever another program wrote there."""
 
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.adapters.dynamodb.items import MILLISECOND, SECOND, time_from
+from app.adapters.dynamodb.items import MILLISECOND, SECOND, connection_from, item_of, time_from
+from tests.builders import a_connection
 
 
 @pytest.mark.parametrize(
@@ -44,3 +45,22 @@ def test_a_number_is_a_time_and_its_fraction_is_cut_off(
 def test_any_other_value_is_an_unknown_time(value: object) -> None:
     assert time_from({"at": value}, "at", MILLISECOND) is None
     assert time_from({}, "at", MILLISECOND) is None
+
+
+def test_an_item_says_what_a_client_that_comes_back_has() -> None:
+    connection = a_connection(since="@1764412345678")
+
+    assert item_of(connection)["since"] == {"S": "@1764412345678"}
+    assert connection_from(item_of(connection)) == connection
+
+
+def test_an_item_of_any_other_client_has_no_such_attribute() -> None:
+    item = item_of(a_connection(since=None))
+
+    assert "since" not in item
+    assert connection_from(item).since is None
+
+
+@pytest.mark.parametrize("value", [{"N": "1"}, {"NULL": True}, {"S": 1}, "m-41"], ids=str)
+def test_what_is_no_text_is_nothing_that_a_client_has(value: object) -> None:
+    assert connection_from(item_of(a_connection()) | {"since": value}).since is None

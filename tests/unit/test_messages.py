@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.adapters.messages import message_from
+from app.adapters.messages import JsonNotices, message_from
 from app.domain.delivery import Audience
 from app.domain.errors import InvalidMessage
 from app.domain.model import AccountId, ClientId, ConnectionId, RegionName
@@ -292,3 +292,20 @@ def test_any_body_is_read_or_refused_with_a_sentence(body: Any) -> None:
         assert json.loads(message.frame)["id"] == body["id"]
     else:
         assert refused.endswith(".")
+
+
+# ---- What Switchboard itself tells a client
+
+
+def test_a_gap_names_what_the_client_said() -> None:
+    assert JsonNotices().gap("m-41") == b'{"type":"gap","since":"m-41"}'
+
+
+def test_a_client_that_is_caught_up_is_told_its_position() -> None:
+    assert JsonNotices().caught_up("@1764412345678") == b'{"type":"caught_up","since":"@1764412345678"}'
+
+
+@given(since=st.text(st.characters(exclude_categories=[])))
+def test_a_notice_has_no_id_and_any_text_that_a_client_says(since: str) -> None:
+    for notice, type_ in ((JsonNotices().gap(since), "gap"), (JsonNotices().caught_up(since), "caught_up")):
+        assert json.loads(notice) == {"type": type_, "since": since}

@@ -79,6 +79,24 @@ def test_a_text_without_the_shape_of_a_region_is_refused(region: str) -> None:
     assert refusal.value.field == "region"
 
 
+@pytest.mark.parametrize("since", ["m-41", "@1764412345678", "@now", "x" * 128, "a/b é 🛰"])
+def test_what_a_client_that_comes_back_has_is_kept_as_it_says_it(since: str) -> None:
+    assert opened(a_handshake(query={"since": since})).since == since
+
+
+def test_a_client_that_does_not_say_what_it_has_has_nothing_to_be_caught_up_with() -> None:
+    assert opened(a_handshake(query={"clientId": "wall-3"})).since is None
+
+
+@pytest.mark.parametrize("since", ["", "x" * 129, "a\nb", "\x00", "a\x7f", "\x85", "\ud800"])
+def test_what_a_client_has_is_at_most_128_characters_without_control_characters(since: str) -> None:
+    with pytest.raises(InvalidHandshake, match="^since must be 1 to 128") as refusal:
+        opened(a_handshake(query={"since": since}))
+
+    assert refusal.value.field == "since"
+    assert not since or since not in str(refusal.value)
+
+
 def test_a_long_user_agent_is_cut_not_refused() -> None:
     assert opened(a_handshake(user_agent="x" * 600)).user_agent == "x" * 512
 

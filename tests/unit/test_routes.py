@@ -251,6 +251,41 @@ def test_a_rejected_handshake_is_answered_and_logged_with_its_field_and_not_its_
     assert store.get(ConnectionId("c-1")) is None
 
 
+def test_a_client_that_comes_back_is_answered_and_logged_like_any_other(
+    store: MemoryConnectionTable, caplog: pytest.LogCaptureFixture
+) -> None:
+    routes(store).connect(a_connect_event("c-1", clientId="wall-3"), None)
+    expected = facts(caplog) | {"connectionId": "c-2"}
+    caplog.clear()
+
+    answer = routes(store).connect(a_connect_event("c-2", clientId="wall-3", since="m-41"), None)
+
+    assert answer == {"statusCode": 200, "body": "connected"}
+    assert facts(caplog) == expected
+    stored = store.get(ConnectionId("c-2"))
+    assert stored is not None
+    assert stored.since == "m-41"
+
+
+@pytest.mark.parametrize("since", ["x" * 129, "a\nb"])
+def test_a_client_that_says_what_nobody_can_have_is_refused(
+    store: MemoryConnectionTable, caplog: pytest.LogCaptureFixture, since: str
+) -> None:
+    answer = routes(store).connect(a_connect_event("c-1", since=since), None)
+
+    assert answer == {
+        "statusCode": 400,
+        "body": "since must be 1 to 128 characters without control characters.",
+    }
+    assert facts(caplog) == {
+        "event": "handshake.rejected",
+        "route": "$connect",
+        "connectionId": "c-1",
+        "field": "since",
+    }
+    assert store.get(ConnectionId("c-1")) is None
+
+
 @pytest.mark.parametrize("route", ["connect", "disconnect"])
 def test_an_event_without_a_connection_id_is_rejected_and_logged(
     store: MemoryConnectionTable, caplog: pytest.LogCaptureFixture, route: str

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.adapters.memory import MemoryConnectionTable, MemoryDeliveries
+from app.adapters.memory import MemoryConnectionTable, MemoryDeliveries, MemoryHistory
 from app.adapters.threads import ThreadWorkers
 from app.domain.delivery import MAX_FRAME, Audience, Delivery, Message, Outcome, Progress, SendResult
 from app.domain.errors import AlreadyDelivered, DeliveryClaimed, InvalidMessage, StorageUnavailable
+from app.domain.history import KeptMessage, Place, Scope, scopes_of
 from app.domain.model import AccountId, ClientId, Connection, ConnectionId, Entry
 from app.domain.pace import Pace
 from app.domain.recipients import ReadRecipients
@@ -716,6 +717,217 @@ def test_recipients_are_counted_without_a_message() -> None:
     assert count(Audience(account=AccountId("999999999999"))) == 0
     assert count(Audience(connection_id=ConnectionId("c-1"))) == 1
     assert count(Audience(connection_id=ConnectionId("nobody"))) == 0
+
+
+# ---- With a history ----------------------------------------------------------------------------------------
+
+
+class Recorded(MemoryHistory):
+    """A history that fails as often as it is told to, and keeps what it was asked for."""
+
+    def __init__(self, clock: FixedClock) -> None:
+        super().__init__(clock, kept_for=timedelta(minutes=15))
+        self.calls: list[str] = []
+        self.fails = 0
+
+    def begin(self, message: Message, audience: Audience) -> None:
+        self._note("begin")
+        super().begin(message, audience)
+
+    def finish(self, message: Message, audience: Audience, at: datetime) -> None:
+        self._note("finish")
+        super().finish(message, audience, at)
+
+    def all_under_way(self, audience: Audience = EVERYONE) -> list[KeptMessage]:
+        return list(self.under_way(_scope(audience)))
+
+    def all_finished(self, audience: Audience = EVERYONE) -> list[tuple[Place, KeptMessage]]:
+        return list(self.finished(_scope(audience), Place(LONG_AGO)))
+
+    def _note(self, call: str) -> None:
+        self.calls.append(call)
+        if self.fails:
+            self.fails -= 1
+            raise StorageUnavailable("ThrottlingException", outcome_unknown=False)
+
+
+def _scope(audience: Audience) -> Scope:
+    [scope] = scopes_of(audience, unscoped=False)
+    return scope
+
+
+def kept(message: Message, audience: Audience = EVERYONE) -> KeptMessage:
+    return KeptMessage(message.id, message.frame, audience, message.expires_at)
+
+
+@pytest.mark.parametrize("audience", [EVERYONE, Audience(account=AccountId("123456789012"))])
+def test_a_message_that_was_delivered_is_in_the_history(audience: Audience) -> None:
+    sender = Sender([old()])
+    history = Recorded(sender.clock)
+    message = a_message(expires_at=NOON + timedelta(minutes=1))
+
+    delivery = sender.deliver(message, audience, history=history)
+
+    assert delivery.finished_at is not None
+    assert history.all_under_way(audience) == []
+    assert history.all_finished(audience) == [
+        (Place(delivery.finished_at, message.id), kept(message, audience))
+    ]
+
+
+def test_a_message_to_nobody_is_in_the_history_for_those_that_come_back() -> None:
+    sender = Sender()
+    history = Recorded(sender.clock)
+
+    sender.deliver(history=history)
+
+    assert [it for _, it in history.all_finished()] == [kept(a_message())]
+
+
+def test_a_message_is_in_the_history_before_a_recipient_is_read_and_until_the_delivery_is_finished() -> None:
+    sender = Sender([old("c-1"), old("c-2")], page_size=1)
+    history, read = Recorded(sender.clock), sender.table.page
+    steps: list[tuple[str, int, int]] = []
+
+    def note(step: str) -> None:
+        steps.append((step, len(history.all_under_way()), len(history.all_finished())))
+
+    class Watching:
+        def page(self, selection: Selection, after: str | None = None) -> Page:
+            note("read")
+            return read(selection, after)
+
+    class WatchingDeliveries(MemoryDeliveries):
+        def release(self, delivery: Delivery, progress: Progress, finished_at: datetime | None) -> Delivery:
+            note("release")
+            return super().release(delivery, progress, finished_at)
+
+    sender.recipients, sender.deliveries = Watching(), WatchingDeliveries(sender.clock)
+
+    sender.deliver(history=history)
+
+    assert steps == [("read", 1, 0), ("read", 1, 0), ("release", 0, 1)]
+
+
+def test_a_message_is_under_way_until_all_of_its_audience_has_had_its_turn() -> None:
+    sender = Sender([old(f"c-{number:02}") for number in range(50)], rate=100)
+    history = Recorded(sender.clock)
+
+    first = sender.deliver(until=NOON + timedelta(milliseconds=250), history=history)
+    under_way, finished = history.all_under_way(), history.all_finished()
+    second = sender.deliver(history=history)
+
+    assert first.finished_at is None
+    assert (under_way, finished) == ([kept(a_message())], [])
+    assert second.finished_at is not None
+    assert history.all_under_way() == []
+    assert [place.finished_at for place, _ in history.all_finished()] == [second.finished_at]
+    assert history.calls == ["begin", "begin", "finish"]
+
+
+def test_a_message_whose_recipients_can_not_be_read_stays_under_way() -> None:
+    class Unavailable:
+        def page(self, selection: Selection, after: str | None = None) -> Page:
+            raise StorageUnavailable("ThrottlingException", outcome_unknown=False)
+
+    sender = Sender([old()])
+    sender.recipients, history = Unavailable(), Recorded(sender.clock)
+
+    with pytest.raises(StorageUnavailable):
+        sender.deliver(history=history)
+    assert history.all_under_way() == [kept(a_message())]
+    assert history.calls == ["begin"]
+
+
+def test_a_message_that_does_not_get_into_the_history_is_sent_to_nobody_until_it_does() -> None:
+    sender = Sender([old()])
+    history = Recorded(sender.clock)
+    history.fails = 1
+
+    with pytest.raises(StorageUnavailable, match="ThrottlingException"):
+        sender.deliver(history=history)
+    attempts = list(sender.courier.attempts)
+    sender.clock.advance(timedelta(minutes=10))
+    delivery = sender.deliver(until=sender.clock.now() + timedelta(minutes=5), history=history)
+
+    assert attempts == []
+    assert outcomes(delivery) == {Outcome.DELIVERED: 1}
+    assert sender.courier.attempts == ["c-1"]
+
+
+@pytest.mark.parametrize("page_size", [3, 10, 100])
+def test_a_message_whose_end_does_not_get_into_the_history_is_not_finished_and_sent_to_nobody_again(
+    page_size: int,
+) -> None:
+    names = [f"c-{number:02}" for number in range(10)]
+    sender = Sender([old(name) for name in names], {"c-03": [FAILED, DELIVERED]}, page_size=page_size)
+
+    class FailsOnce(Recorded):
+        def finish(self, message: Message, audience: Audience, at: datetime) -> None:
+            self.fails = self.calls.count("finish") == 0
+            super().finish(message, audience, at)
+
+    history = FailsOnce(sender.clock)
+
+    with pytest.raises(StorageUnavailable, match="ThrottlingException"):
+        sender.deliver(history=history)
+    unfinished = sender.deliveries.get(a_message().id)
+    under_way = history.all_under_way()
+    delivery = sender.deliver(history=history)
+
+    assert unfinished is not None
+    assert unfinished.finished_at is None
+    assert under_way == [kept(a_message())]
+    assert outcomes(delivery) == {Outcome.DELIVERED: 10}
+    assert {name: len(frames) for name, frames in sender.courier.frames.items()} == dict.fromkeys(names, 1)
+    assert history.all_under_way() == []
+    assert [place.finished_at for place, _ in history.all_finished()] == [delivery.finished_at]
+
+
+def test_an_invocation_that_is_killed_before_it_releases_the_delivery_leaves_nothing_under_way() -> None:
+    sender = Sender([old()])
+    history = Recorded(sender.clock)
+
+    class Dying(MemoryDeliveries):
+        def release(self, delivery: Delivery, progress: Progress, finished_at: datetime | None) -> Delivery:
+            raise Killed
+
+    mortal, sender.deliveries = sender.deliveries, Dying(sender.clock)
+    with pytest.raises(Killed):
+        sender.deliver(history=history)
+    sender.deliveries = mortal
+    sender.clock.advance(timedelta(minutes=10))
+    delivery = sender.deliver(until=sender.clock.now() + timedelta(minutes=5), history=history)
+
+    assert history.all_under_way() == []
+    assert [it for _, it in history.all_finished()] == [kept(a_message())] * 2
+    assert delivery.finished_at is not None
+
+
+def test_a_message_that_is_not_delivered_now_is_not_begun() -> None:
+    sender = Sender([old()])
+    history = Recorded(sender.clock)
+    with pytest.raises(InvalidMessage):
+        sender.deliver(a_message(frame=b"x" * (MAX_FRAME + 1)), history=history)
+    sender.deliveries.claim(a_message(), str(EVERYONE), until=UNTIL)
+    with pytest.raises(DeliveryClaimed):
+        sender.deliver(history=history)
+    sender.clock.advance(timedelta(minutes=5))
+    sender.deliver(until=UNTIL + timedelta(minutes=5))
+    with pytest.raises(AlreadyDelivered):
+        sender.deliver(history=history)
+
+    assert history.calls == []
+
+
+def test_a_message_to_one_connection_is_not_in_the_history() -> None:
+    sender = Sender([old()])
+    audience = Audience(connection_id=ConnectionId("c-1"))
+
+    assert outcomes(sender.deliver(audience=audience, history=Recorded(sender.clock))) == {
+        Outcome.DELIVERED: 1
+    }
+    assert scopes_of(audience, unscoped=True) == ()
 
 
 RESULTS = st.lists(st.sampled_from(list(SendResult)), min_size=1, max_size=8)

@@ -44,6 +44,7 @@ def test_every_other_setting_has_a_default() -> None:
             grace=timedelta(seconds=30),
             rate=1000,
             concurrency=32,
+            keep_alive=False,
         ),
         deliveries_table="",
         message_queue="",
@@ -54,6 +55,10 @@ def test_every_other_setting_has_a_default() -> None:
         allowed_origins=(),
         keys_table="",
         tickets_table="",
+        history_table="",
+        history_kept_for=timedelta(minutes=15),
+        catch_up_queue="",
+        index_lag=timedelta(seconds=5),
     )
 
 
@@ -70,10 +75,11 @@ def test_every_variable_is_read() -> None:
         AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI="http://127.0.0.1:4566/_aws/execute-api/a1b2c3/prod",
         DUPLICATES="replace",
         SWEEP_SEGMENTS="4",
-        SWEEP_EVERY_MINUTES="2",
+        SWEEP_EVERY_MINUTES="1",
         SWEEP_GRACE_SECONDS="45",
         SWEEP_RATE="100",
         SWEEP_CONCURRENCY="8",
+        KEEP_ALIVE="true",
         DELIVERIES_TABLE="Deliveries",
         MESSAGE_QUEUE="switchboard-messages",
         SEND_RATE="10000",
@@ -83,6 +89,10 @@ def test_every_variable_is_read() -> None:
         ALLOWED_ORIGINS="https://app.example.com, https://*.example.com:8443,",
         KEYS_TABLE="Keys",
         TICKETS_TABLE="Tickets",
+        HISTORY_TABLE="History",
+        HISTORY_MINUTES="60",
+        CATCH_UP_QUEUE="switchboard-catch-ups",
+        INDEX_LAG_SECONDS="10",
     ) == Settings(
         table="Connections",
         region="ap-northeast-2",
@@ -98,7 +108,9 @@ def test_every_variable_is_read() -> None:
         presence_table="Presence",
         gateway_endpoint="http://127.0.0.1:4566/_aws/execute-api/a1b2c3/prod",
         connections_per_client=1,
-        sweep=SweepSettings(4, timedelta(minutes=2), timedelta(seconds=45), rate=100, concurrency=8),
+        sweep=SweepSettings(
+            4, timedelta(minutes=1), timedelta(seconds=45), rate=100, concurrency=8, keep_alive=True
+        ),
         deliveries_table="Deliveries",
         message_queue="switchboard-messages",
         send_rate=10_000,
@@ -108,6 +120,10 @@ def test_every_variable_is_read() -> None:
         allowed_origins=("https://app.example.com", "https://*.example.com:8443"),
         keys_table="Keys",
         tickets_table="Tickets",
+        history_table="History",
+        history_kept_for=timedelta(hours=1),
+        catch_up_queue="switchboard-catch-ups",
+        index_lag=timedelta(seconds=10),
     )
 
 
@@ -144,6 +160,32 @@ def test_a_round_of_all_segments_takes_no_longer_than_a_connection_lasts() -> No
     assert settings(SWEEP_SEGMENTS="24").sweep.segments == 24
     with pytest.raises(InvalidSetting, match="must be at most 120"):
         settings(SWEEP_SEGMENTS="24", SWEEP_EVERY_MINUTES="6")
+
+
+@pytest.mark.parametrize(
+    ("segments", "minutes", "grace"), [(1, 5, 30), (5, 1, 30), (2, 2, 90), (1, 1, 270), (1, 3, 150)]
+)
+def test_with_keep_alive_a_connection_waits_for_9_minutes_at_most(
+    segments: int, minutes: int, grace: int
+) -> None:
+    numbers = {"SWEEP_SEGMENTS": str(segments), "SWEEP_EVERY_MINUTES": str(minutes)}
+    found = settings(KEEP_ALIVE="true", SWEEP_GRACE_SECONDS=str(grace), **numbers)
+
+    assert found.sweep.keep_alive
+    assert found.sweep.longest_wait == timedelta(minutes=9)
+    with pytest.raises(InvalidSetting, match="^SWEEP_SEGMENTS, SWEEP_EVERY_MINUTES and SWEEP_GRACE_SECONDS"):
+        settings(KEEP_ALIVE="true", SWEEP_GRACE_SECONDS=str(grace + 1), **numbers)
+    assert not settings(SWEEP_GRACE_SECONDS=str(grace + 1), **numbers).sweep.keep_alive
+
+
+def test_a_wait_that_is_too_long_for_keep_alive_is_named() -> None:
+    with pytest.raises(InvalidSetting) as refusal:
+        settings(KEEP_ALIVE="true", SWEEP_SEGMENTS="2", SWEEP_EVERY_MINUTES="5")
+
+    assert str(refusal.value) == (
+        "SWEEP_SEGMENTS, SWEEP_EVERY_MINUTES and SWEEP_GRACE_SECONDS let a connection wait for 14 minutes; "
+        "with KEEP_ALIVE=true it may be 9, since API Gateway closes one that is idle for 10."
+    )
 
 
 def test_an_empty_variable_has_its_default() -> None:
@@ -189,6 +231,19 @@ def test_the_sdks_other_region_variable_is_read_too() -> None:
             "TICKETS_TABLE",
             "tickets_table",
             "TICKETS_TABLE is missing: it names the DynamoDB table of tickets.",
+        ),
+        (
+            "HISTORY_TABLE",
+            "history_table",
+            (
+                "HISTORY_TABLE is missing: it names the DynamoDB table of messages that are kept for clients "
+                "that come back."
+            ),
+        ),
+        (
+            "CATCH_UP_QUEUE",
+            "catch_up_queue",
+            "CATCH_UP_QUEUE is missing: it names the queue of clients that come back.",
         ),
     ],
 )
@@ -247,6 +302,7 @@ def test_each_store_of_ours_names_its_storage(store: str, storage: str) -> None:
         ("CLIENT_ATTRIBUTES", "a" * 129),
         ("CLIENT_ATTRIBUTES", "account"),
         ("CLIENT_ATTRIBUTES", "region"),
+        ("CLIENT_ATTRIBUTES", "appVersion,since"),
         ("TRUSTED_PROXIES", "::ffff:10.0.0.0/104"),
         ("AWS_ENDPOINT_URL_DYNAMODB", "http://a b"),
         ("AWS_ENDPOINT_URL_DYNAMODB", "ftp://localhost"),
@@ -294,6 +350,7 @@ def test_each_store_of_ours_names_its_storage(store: str, storage: str) -> None:
         ("SWEEP_GRACE_SECONDS", "3601"),
         ("SWEEP_RATE", "10001"),
         ("SWEEP_CONCURRENCY", "257"),
+        ("KEEP_ALIVE", "yes"),
         ("DELIVERIES_TABLE", "a/b"),
         ("MESSAGE_QUEUE", "messages.fifo"),
         ("MESSAGE_QUEUE", "https://sqs.eu-central-1.amazonaws.com/123456789012/messages"),
@@ -308,6 +365,14 @@ def test_each_store_of_ours_names_its_storage(store: str, storage: str) -> None:
         ("ADMISSION", "Token"),
         ("KEYS_TABLE", "a/b"),
         ("TICKETS_TABLE", "a/b"),
+        ("HISTORY_TABLE", "a/b"),
+        ("HISTORY_MINUTES", "-1"),
+        ("HISTORY_MINUTES", "1441"),
+        ("HISTORY_MINUTES", "0.5"),
+        ("CATCH_UP_QUEUE", "catch-ups.fifo"),
+        ("CATCH_UP_QUEUE", "https://sqs.eu-central-1.amazonaws.com/123456789012/catch-ups"),
+        ("INDEX_LAG_SECONDS", "0"),
+        ("INDEX_LAG_SECONDS", "31"),
         ("ALLOWED_ORIGINS", "*"),
         ("ALLOWED_ORIGINS", "null"),
         ("ALLOWED_ORIGINS", "app.example.com"),
@@ -331,6 +396,35 @@ def test_each_store_of_ours_names_its_storage(store: str, storage: str) -> None:
 def test_a_malformed_variable_is_named(name: str, value: str) -> None:
     with pytest.raises(InvalidSetting, match=name):
         settings(**{name: value})
+
+
+# ---- The history
+
+
+@pytest.mark.parametrize(
+    ("environ", "history"),
+    [
+        ({}, "none"),
+        ({"HISTORY_TABLE": "History"}, "kept"),
+        ({"HISTORY_TABLE": "History", "HISTORY_MINUTES": "1440"}, "kept"),
+        ({"HISTORY_TABLE": "History", "HISTORY_MINUTES": "0"}, "none"),
+        ({"HISTORY_MINUTES": "15"}, "none"),
+    ],
+)
+def test_messages_are_kept_if_there_is_a_table_and_a_time(environ: dict[str, str], history: str) -> None:
+    assert settings(**environ).history == history
+
+
+def test_a_history_may_be_a_day_long_and_an_index_half_a_minute_behind() -> None:
+    found = settings(HISTORY_MINUTES="1440", INDEX_LAG_SECONDS="30")
+
+    assert found.history_kept_for == timedelta(days=1)
+    assert found.index_lag == timedelta(seconds=30)
+
+
+@pytest.mark.parametrize(("name", "catch_ups"), [("", "none"), ("switchboard-catch-ups", "queue")])
+def test_clients_that_come_back_are_put_into_the_queue_if_there_is_one(name: str, catch_ups: str) -> None:
+    assert settings(CATCH_UP_QUEUE=name).catch_ups == catch_ups
 
 
 # ---- Who may come in

@@ -11,7 +11,8 @@ import pytest
 from app.adapters.dynamodb.items import entry_from
 from app.adapters.memory import MemoryConnectionTable, MemoryPresenceStore
 from app.adapters.threads import ThreadWorkers
-from app.domain.errors import StorageUnavailable
+from app.domain.errors import QueueUnavailable, StorageUnavailable
+from app.domain.history import CatchUp
 from app.domain.lifecycle import ConnectionRef, ProbeResult
 from app.domain.model import Connection, ConnectionId
 from app.domain.operations import EvictConnection
@@ -21,7 +22,7 @@ from app.entrypoints.publisher import LogPublisher
 from app.entrypoints.stream import RECORD_RESERVE, StreamHandler
 from app.settings import LONGEST_STORE_CALL
 from tests.builders import Event, Invocation, an_event
-from tests.fakes import FakeGateway, FixedClock
+from tests.fakes import FakeCatchUps, FakeGateway, FixedClock
 
 STANDARD_FIELDS = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "exc_text"}
 
@@ -63,6 +64,7 @@ def a_handler(
     table: MemoryConnectionTable | None = None,
     gateway: FakeGateway | None = None,
     clock: FixedClock | None = None,
+    catch_ups: FakeCatchUps | None = None,
 ) -> StreamHandler:
     """A handler that replaces duplicates, on fakes."""
     table, clock = table or MemoryConnectionTable(), clock or FixedClock()
@@ -74,6 +76,7 @@ def a_handler(
         clock,
         ThreadWorkers(1),
         connections_per_client=1,
+        catch_ups=catch_ups,
     )
     return StreamHandler(track_presence, entry_from, clock)
 
@@ -266,6 +269,60 @@ def test_without_the_store_the_record_and_all_after_it_are_delivered_again(
         }
     ]
     assert caplog.records[1].levelname == "ERROR"
+
+
+def returning(event: Event) -> Event:
+    """The event with a client that says what it has."""
+    for record in event["Records"]:
+        for image in ("NewImage", "OldImage"):
+            if "ttl" in record["dynamodb"].get(image, {}) and "closedAt" not in record["dynamodb"][image]:
+                record["dynamodb"][image]["since"] = {"S": "m-41"}
+    return event
+
+
+def test_a_client_that_comes_back_is_put_into_the_queue_once_and_logged_like_any_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    queue = FakeCatchUps()
+    handler = a_handler(catch_ups=queue)
+
+    assert handler(returning(batch("stream_insert", "stream_remove")), Invocation()) == ALL_PROCESSED
+    assert queue.requests == [
+        (CatchUp(ConnectionRef.of(connection_in(new_image(an_event("stream_insert")))), "m-41"), timedelta())
+    ]
+    assert facts(caplog) == [
+        {"event": "presence.joined", "visitId": SESSION} | DASHBOARD,
+        {"event": "presence.left", "visitId": SESSION} | DASHBOARD,
+    ]
+
+
+def test_a_client_that_does_not_say_what_it_has_is_not_put_into_the_queue() -> None:
+    queue = FakeCatchUps()
+
+    assert a_handler(catch_ups=queue)(an_event("stream_insert"), Invocation()) == ALL_PROCESSED
+    assert queue.requests == []
+
+
+def test_without_the_queue_the_record_and_all_after_it_are_delivered_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Full(FakeCatchUps):
+        def put(self, request: CatchUp, *, delay: timedelta = timedelta()) -> None:
+            raise QueueUnavailable("RequestThrottled")
+
+    event = returning(batch("stream_insert_tombstone", "stream_insert", "stream_remove"))
+
+    assert a_handler(catch_ups=Full())(event, Invocation()) == failed_from(INSERTED)
+    assert facts(caplog) == [
+        {
+            "event": "store.unavailable",
+            "sequenceNumber": INSERTED,
+            "connectionId": "JKJaXeXAmPl3AbC=",
+            "reason": "RequestThrottled",
+            "write": "unknown",
+        }
+    ]
+    assert caplog.records[0].levelname == "ERROR"
 
 
 def test_records_after_a_failure_are_not_processed(caplog: pytest.LogCaptureFixture) -> None:

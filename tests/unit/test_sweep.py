@@ -472,6 +472,37 @@ def test_at_most_64_deletes_are_under_way() -> None:
     assert ids(table) == set()
 
 
+def test_a_sweep_with_keep_alive_sends_a_frame_in_the_place_of_each_probe() -> None:
+    table = table_of(
+        old("here"), old("gone"), old("slow"), of_age(timedelta(0), "young"), old("over", admitted_until=NOON)
+    )
+    gateway = FakeGateway({"gone": ProbeResult.GONE, "slow": ProbeResult.THROTTLED})
+
+    report = swept(table, gateway, keep_alive=True)
+
+    assert sorted(gateway.kept_alive) == ["gone", "here", "slow"]
+    assert (gateway.probed, gateway.closed) == ([], ["over"])
+    assert ids(table) == {"here", "slow", "young"}
+    assert counted(report) == {
+        Outcome.ALIVE: 1,
+        Outcome.GONE: 1,
+        Outcome.THROTTLED: 1,
+        Outcome.YOUNG: 1,
+        Outcome.ADMISSION_ENDED: 1,
+    }
+    assert (report.probed, report.open, report.missed_disconnects) == (4, 3, 1)
+
+
+def test_a_dry_run_probes_also_with_keep_alive() -> None:
+    table, gateway = table_of(old("here"), old("gone")), FakeGateway({"gone": ProbeResult.GONE})
+
+    report = a_sweep(table, gateway, keep_alive=True)(segment=0, of=1, until=LATER, dry_run=True)
+
+    assert (sorted(gateway.probed), gateway.kept_alive) == (["gone", "here"], [])
+    assert counted(report) == {Outcome.ALIVE: 1, Outcome.GONE: 1}
+    assert ids(table) == {"here", "gone"}
+
+
 def test_a_bug_ends_the_sweep() -> None:
     gateway = FakeGateway(before=lambda _: 1 / 0)
 
@@ -574,6 +605,7 @@ TOMBSTONES = st.lists(st.integers(-2, 2), max_size=5)
     connections=CONNECTIONS,
     tombstones=TOMBSTONES,
     dry_run=st.booleans(),
+    keep_alive=st.booleans(),
     ends_after=st.none() | st.integers(0, 25),
 )
 def test_every_entry_is_counted_once_and_only_those_of_ended_connections_are_deleted(
@@ -581,6 +613,7 @@ def test_every_entry_is_counted_once_and_only_those_of_ended_connections_are_del
     tombstones: list[int],
     *,
     dry_run: bool,
+    keep_alive: bool,
     ends_after: int | None,
 ) -> None:
     named = {f"c-{number}": it for number, it in enumerate(connections)}
@@ -592,11 +625,13 @@ def test_every_entry_is_counted_once_and_only_those_of_ended_connections_are_del
         add_tombstone(table, f"tombstone-{number}", expires_at=NOON + timedelta(seconds=seconds))
     gateway = FakeGateway({name: result for name, (_, result, _) in named.items()})
 
-    report = a_sweep(table, gateway, workers=ThreadWorkers(2))(segment=0, of=1, until=LATER, dry_run=dry_run)
+    sweep = a_sweep(table, gateway, workers=ThreadWorkers(2), keep_alive=keep_alive)
+    report = sweep(segment=0, of=1, until=LATER, dry_run=dry_run)
 
     scanned = min(len(connections) + len(tombstones), 99 if ends_after is None else ends_after)
     assert report.scanned == sum(counted(report).values()) == scanned
-    assert report.probed == len(gateway.probed) == len(set(gateway.probed))
+    names = gateway.kept_alive if keep_alive and not dry_run else gateway.probed
+    assert report.probed == len(names) == len(set(names)) == len(gateway.probed + gateway.kept_alive)
     assert report.finished == (ends_after is None)
     left = MemoryConnectionTable.scan(table, 0, 1)
     left_ids = {entry.id if isinstance(entry, Connection) else entry.connection_id for entry in left}

@@ -21,8 +21,9 @@ from hypothesis.stateful import (
 
 from app.adapters.memory import MemoryConnectionTable, MemoryPresenceStore
 from app.adapters.threads import ThreadWorkers
-from app.domain.errors import AlreadyClosed, StorageUnavailable
+from app.domain.errors import AlreadyClosed, QueueUnavailable, StorageUnavailable
 from app.domain.events import Event, Expired, NotReplaced, Replaced, Revived
+from app.domain.history import CatchUp
 from app.domain.lifecycle import ConnectionRef, ProbeResult
 from app.domain.model import (
     UNKNOWN_CLIENT,
@@ -39,7 +40,7 @@ from app.domain.operations import EvictConnection
 from app.domain.presence import Client, Joined, Left, Presence, SessionId
 from app.domain.tracking import Change, TrackPresence
 from tests.builders import NEVER, NOON, NOON_MS, a_connection
-from tests.fakes import FakeGateway, FixedClock, RecordingPublisher
+from tests.fakes import FakeCatchUps, FakeGateway, FixedClock, RecordingPublisher
 from tests.thoroughness import examples
 
 DASHBOARD = Client(ClientId("dashboard-7"), AccountId("123456789012"), RegionName("ap-northeast-2"))
@@ -84,6 +85,7 @@ class World:
         presence: MemoryPresenceStore | None = None,
         publisher: RecordingPublisher | None = None,
         connections_per_client: int | None = None,
+        catch_ups: FakeCatchUps | None = None,
     ) -> None:
         self.table = table or MemoryConnectionTable()
         self.presence = presence or MemoryPresenceStore()
@@ -99,6 +101,7 @@ class World:
             self.clock,
             ThreadWorkers(1),
             connections_per_client,
+            catch_ups,
         )
 
     @property
@@ -716,12 +719,161 @@ def test_a_connection_that_has_left_replaces_nothing(replacing: World) -> None:
     assert replacing.gateway.closed == []
 
 
+# ---- Clients that come back --------------------------------------------------------------------------------
+
+
+def a_returning_tab(name: str = "c-1", second: float = 0, **changes: Any) -> Connection:
+    """A connection of a client that says what it has."""
+    return a_tab(name, second, **{"since": "m-41"} | changes)
+
+
+class Returning(World):
+    """The use case with a queue of those that come back."""
+
+    def __init__(self, queue: FakeCatchUps | None = None, **parts: Any) -> None:
+        self.queue = queue or FakeCatchUps()
+        super().__init__(catch_ups=self.queue, **parts)
+
+    @property
+    def put(self) -> list[CatchUp]:
+        """The requests that were put into the queue; each to be carried out at once."""
+        assert all(delay == timedelta() for _, delay in self.queue.requests)
+        return [request for request, _ in self.queue.requests]
+
+
+@pytest.fixture
+def returning() -> Returning:
+    return Returning()
+
+
+def test_a_client_that_comes_back_is_put_into_the_queue_with_what_it_has(returning: Returning) -> None:
+    returning.connect(a_returning_tab("c-1"), a_returning_tab("c-2", 1, since="@now"))
+
+    assert returning.put == [
+        CatchUp(ConnectionRef(ConnectionId("c-1"), NOON), "m-41"),
+        CatchUp(ConnectionRef(ConnectionId("c-2"), NOON + at(1)), "@now"),
+    ]
+
+
+def test_a_client_that_does_not_name_itself_may_come_back_too(returning: Returning) -> None:
+    returning.connect(a_returning_tab(client_id=UNKNOWN_CLIENT))
+
+    assert returning.put == [CatchUp(ConnectionRef(ConnectionId("c-1"), NOON), "m-41")]
+
+
+def test_a_client_that_does_not_say_what_it_has_is_not_put_into_the_queue(returning: Returning) -> None:
+    tab = a_tab("c-1", since=None)
+
+    assert returning.connect(tab) == [Joined(DASHBOARD, session_of(tab))]
+    assert returning.put == []
+
+
+def test_without_a_queue_a_client_that_comes_back_is_like_any_other(world: World) -> None:
+    assert world.connect(a_returning_tab()) == [Joined(DASHBOARD, session_of(a_tab("c-1")))]
+
+
+def test_a_connection_that_ends_is_not_put_into_the_queue(returning: Returning) -> None:
+    returning.connect(a_returning_tab())
+
+    returning.process(disconnected(a_returning_tab()), disconnected(a_returning_tab(), expired=True))
+
+    assert len(returning.put) == 1
+
+
+@pytest.mark.parametrize(("before", "after"), IN_PLACE)
+def test_a_connection_that_is_changed_in_place_is_not_put_into_the_queue_again(
+    returning: Returning, before: dict[str, Any], after: dict[str, Any]
+) -> None:
+    old, new = a_returning_tab(**before), a_returning_tab(**after)
+    returning.connect(old)
+
+    returning.process(Change(old, new), Change(new, new._replace(since="m-42")))
+
+    assert returning.put == [CatchUp(ConnectionRef.of(old), "m-41")]
+
+
+def test_a_newer_connection_with_the_same_id_is_put_into_the_queue_too(returning: Returning) -> None:
+    returning.connect(a_returning_tab())
+
+    returning.process(Change(a_returning_tab(), a_returning_tab("c-1", 60, since="m-42")))
+
+    assert [(request.ref.began_at, request.since) for request in returning.put] == [
+        (NOON, "m-41"),
+        (NOON + at(60), "m-42"),
+    ]
+
+
+def test_a_connection_that_replaces_a_tombstone_is_put_into_the_queue(returning: Returning) -> None:
+    returning.process(Change(a_tombstone(a_tab("c-1")), a_returning_tab("c-1", 60)))
+
+    assert [request.ref.began_at for request in returning.put] == [NOON + at(60)]
+
+
+def test_a_tombstone_is_not_put_into_the_queue(returning: Returning) -> None:
+    returning.process(Change(None, a_tombstone(a_tab("c-1"))))
+
+    assert returning.put == []
+
+
+def test_a_connection_that_has_left_is_not_put_into_the_queue(returning: Returning) -> None:
+    """Its change is repeated, or a late write has brought it back."""
+    returning.process(connected(a_returning_tab()), disconnected(a_returning_tab()))
+    returning.queue.requests.clear()
+
+    returning.connect(a_returning_tab())
+
+    assert returning.put == []
+    assert returning.events[-1] == Revived(a_returning_tab())
+
+
+def test_a_connection_whose_tombstone_came_first_is_not_put_into_the_queue(returning: Returning) -> None:
+    returning.process(Change(None, a_tombstone(a_tab("c-1"))), connected(a_returning_tab()))
+
+    assert returning.put == []
+
+
+def test_a_change_that_is_repeated_puts_the_same_request_again(returning: Returning) -> None:
+    returning.connect(a_returning_tab())
+
+    returning.process(connected(a_returning_tab()))
+
+    assert returning.put == [CatchUp(ConnectionRef(ConnectionId("c-1"), NOON), "m-41")] * 2
+
+
+def test_a_queue_that_does_not_take_a_client_fails_the_change_and_takes_it_the_next_time() -> None:
+    class FullAtFirst(FakeCatchUps):
+        is_full = True
+
+        def put(self, request: CatchUp, *, delay: timedelta = timedelta()) -> None:
+            if self.is_full:
+                self.is_full = False
+                raise QueueUnavailable("RequestThrottled")
+            super().put(request, delay=delay)
+
+    returning = Returning(FullAtFirst())
+
+    with pytest.raises(QueueUnavailable, match="RequestThrottled"):
+        returning.connect(a_returning_tab())
+    assert returning.events == []
+    assert returning.process(connected(a_returning_tab())) == [Joined(DASHBOARD, session_of(a_tab("c-1")))]
+    assert len(returning.put) == 1
+
+
+def test_connections_that_are_replaced_are_put_into_the_queue_all_the_same() -> None:
+    returning = Returning(connections_per_client=1)
+
+    returning.connect(a_returning_tab("c-1"), a_returning_tab("c-2", 1))
+
+    assert [request.ref.connection_id for request in returning.put] == ["c-1", "c-2"]
+    assert returning.gateway.closed == ["c-1"]
+
+
 # ---- All at once -------------------------------------------------------------------------------------------
 #
 # A table whose stream has several shards. Each shard has the changes of its items, and one worker at a time
-# processes them, in batches. Each call of the presence store is a step, and so is each published event.
-# Before any step the workers of other shards may go on, or the worker may be killed; then its whole batch is
-# delivered again.
+# processes them, in batches. Each call of the presence store is a step, and so is each published event, and
+# each client that is put into the queue of those that come back. Before any step the workers of other shards
+# may go on, or the worker may be killed; then its whole batch is delivered again.
 
 CLIENTS = [DASHBOARD, Client(ClientId("dashboard-8"), AccountId(""), RegionName(""))]
 SHARDS, ITEMS = 2, 2
@@ -815,6 +967,7 @@ class Worker:
                 EvictConnection(table, FakeGateway(), clock, GRACE),
                 clock,
                 ThreadWorkers(1),
+                catch_ups=StepwiseCatchUps(self._machine.catch_ups, self),
             )
             for change in self.batch:
                 track(change, until=NEVER)
@@ -859,6 +1012,18 @@ class StepwisePublisher:
         self._shared.publish(event)
 
 
+class StepwiseCatchUps:
+    """The shared queue of clients that come back, as one worker sees it."""
+
+    def __init__(self, shared: FakeCatchUps, worker: Worker) -> None:
+        self._shared = shared
+        self._worker = worker
+
+    def put(self, request: CatchUp, *, delay: timedelta = timedelta()) -> None:
+        self._worker.wait()
+        self._shared.put(request, delay=delay)
+
+
 shards = st.integers(0, SHARDS - 1)
 
 
@@ -870,6 +1035,7 @@ class PresenceMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.table, self.presence, self.publisher = Table(), MemoryPresenceStore(), RecordingPublisher()
+        self.catch_ups = FakeCatchUps()
         self.processed = [0] * SHARDS
         self.workers: list[Worker | None] = [None] * SHARDS
         self.given_up: list[Worker] = []
@@ -896,6 +1062,7 @@ class PresenceMachine(RuleBasedStateMachine):
             client_id=client.client_id,
             account=client.account,
             region=client.region,
+            since=f"m-{self.second}",
         )
         if former is not None:
             self.ended.append(self.open.pop(connection.id))
@@ -1023,6 +1190,8 @@ class PresenceMachine(RuleBasedStateMachine):
     def _check_the_end(self) -> None:
         connections = [entry for entry in self.table.entries() if isinstance(entry, Connection)]
         assert {it.id: it for it in connections} == self.open
+        came_back = {request.since for request, _ in self.catch_ups.requests}
+        assert came_back >= {it.since for it in self.open.values()}
         for client in CLIENTS:
             refs = {ConnectionRef.of(it) for it in self.open.values() if Client.of(it) == client}
             presence = self.presence.change(client, lambda presence: presence)

@@ -168,6 +168,7 @@ def item_of(connection: Connection, *, index_unscoped: bool = False) -> dict[str
         "domainName": connection.domain_name,
         "stage": connection.stage,
         "principalId": connection.principal_id,
+        "since": connection.since,
     }
     if connection.client_id != UNKNOWN_CLIENT:
         item["indexedClient"] = {"S": connection.client_id}
@@ -220,6 +221,7 @@ def connection_from(item: Mapping[str, Any]) -> Connection:
         principal_id=_text(item, "principalId"),
         attributes={name: text for name in attributes if (text := _text(attributes, name)) is not None},
         admitted_until=time_from(item, "admittedUntil", MILLISECOND),
+        since=_text(item, "since"),
     )
 
 

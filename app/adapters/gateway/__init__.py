@@ -1,4 +1,4 @@
-"""The gateway's management API (``@connections``): probes, closings and messages through libcurl.
+"""The gateway's management API (``@connections``): probes, keep-alives, closings, messages; by libcurl.
 
 The SDK finds credentials, partitions and certificate authorities, but sends
 nothing: one of its calls takes 1.6 ms of CPU (Python 3.13, botocore 1.44), one
@@ -19,7 +19,7 @@ from botocore.session import Session
 
 from app.adapters.gateway.endpoints import Endpoint, Endpoints
 from app.adapters.gateway.requests import Answer, Credentials, Kind, Request, Requests
-from app.domain.delivery import SendResult
+from app.domain.delivery import KEEP_ALIVE, SendResult
 from app.domain.lifecycle import ProbeResult
 from app.domain.model import Connection
 
@@ -89,6 +89,12 @@ class ManagementApiGateway:
         for connection, answer in self._call("GET", connections):
             yield connection, _probe_result(answer, ProbeResult.ALIVE)
 
+    def keep_alive(
+        self, connections: Iterable[Connection | None]
+    ) -> Iterator[tuple[Connection, ProbeResult]]:
+        for connection, answer in self._call("POST", connections, KEEP_ALIVE, repeatable=True):
+            yield connection, _probe_result(answer, ProbeResult.ALIVE)
+
     def close(self, connection: Connection) -> ProbeResult:
         [(_, answer)] = self._call("DELETE", [connection])
         return _probe_result(answer, ProbeResult.CLOSED)
@@ -100,11 +106,16 @@ class ManagementApiGateway:
             yield connection, _send_result(answer)
 
     def _call(
-        self, method: str, connections: Iterable[Connection | None], body: bytes | None = None
+        self,
+        method: str,
+        connections: Iterable[Connection | None],
+        body: bytes | None = None,
+        *,
+        repeatable: bool = False,
     ) -> Iterator[tuple[Connection, Answer]]:
         with self._lock:
             requests = self._idle.pop() if self._idle else self._new_requests()
-        kinds = _Kinds(method, body)
+        kinds = _Kinds(method, body, repeatable=repeatable)
         try:
             yield from requests.run(
                 None if it is None else (it, self._request(it, kinds)) for it in connections
@@ -139,14 +150,15 @@ class ManagementApiGateway:
 class _Kinds:
     """The kinds of requests of one call: as a rule one, for one API has all connections."""
 
-    def __init__(self, method: str, body: bytes | None) -> None:
+    def __init__(self, method: str, body: bytes | None, *, repeatable: bool) -> None:
         self._method = method
         self._body = body
+        self._repeatable = repeatable
         self._last: tuple[Endpoint, Credentials, Kind] | None = None
 
     def of(self, endpoint: Endpoint, credentials: Credentials) -> Kind:
         if self._last is None or self._last[0] is not endpoint or self._last[1] is not credentials:
-            kind = Kind(self._method, endpoint.region, credentials, self._body)
+            kind = Kind(self._method, endpoint.region, credentials, self._body, self._repeatable)
             self._last = endpoint, credentials, kind
         return self._last[2]
 

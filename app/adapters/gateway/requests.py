@@ -25,12 +25,16 @@ class Credentials(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """What many requests have in common. ``body`` is that of a POST, or ``None``."""
+    """What many requests have in common. ``body`` is that of a POST, or ``None``.
+
+    ``repeatable`` says that a body may be sent twice.
+    """
 
     method: str
     region: str
     credentials: Credentials
     body: bytes | None = None
+    repeatable: bool = False
 
 
 class Request(NamedTuple):
@@ -61,8 +65,9 @@ class Requests:
     A request ends within *timeout*; within *connect_timeout* it is sent, the
     look-up of the host's name included. It goes out over HTTP/1.1, one on a
     connection at a time, so that a connection that breaks leaves one request
-    unanswered and not a hundred. libcurl repeats a request without a body if a
-    kept connection turns out to be closed; nothing else is repeated here.
+    unanswered and not a hundred. libcurl repeats a request that has no body, or a
+    repeatable one, if a kept connection turns out to be closed; nothing else is
+    repeated here.
     """
 
     def __init__(
@@ -181,12 +186,15 @@ class _Handle:
             curl.setopt(pycurl.NOPROXY, "*")
         headers = []
         if kind.body is not None:
-            # What libcurl reads from a function, and can't rewind, it never sends twice. It does not see it
-            # before it signs, so it has to be told the digest.
-            self._body = BytesIO(kind.body)
-            curl.setopt(pycurl.POST, 1)
-            curl.setopt(pycurl.POSTFIELDSIZE, len(kind.body))
-            curl.setopt(pycurl.READFUNCTION, self._body.read)
+            if kind.repeatable:
+                curl.setopt(pycurl.POSTFIELDS, kind.body)
+            else:
+                # What libcurl reads from a function, and can't rewind, it never sends twice. It does not see
+                # it before it signs, so it has to be told the digest.
+                self._body = BytesIO(kind.body)
+                curl.setopt(pycurl.POST, 1)
+                curl.setopt(pycurl.POSTFIELDSIZE, len(kind.body))
+                curl.setopt(pycurl.READFUNCTION, self._body.read)
             digest = sha256(kind.body).hexdigest()
             headers = ["Content-Type: application/octet-stream", f"X-Amz-Content-Sha256: {digest}", "Expect:"]
         if kind.credentials.token:

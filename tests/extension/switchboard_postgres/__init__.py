@@ -24,7 +24,7 @@ from app.domain.selection import Page, Selection
 _SCHEMA = (Path(__file__).parent / "schema.sql").read_text()
 
 _NAMES = ("client_id", "account", "region", "source_ip")
-_DETAILS = ("user_agent", "api_id", "domain_name", "stage", "principal_id", "attributes")
+_DETAILS = ("user_agent", "api_id", "domain_name", "stage", "principal_id", "since", "attributes")
 _SCAN_PAGE = 1000  # rows
 
 _INSERT = """
