@@ -119,8 +119,11 @@ def _guard(app: Flask, websocket_url: str) -> None:
 
     @app.before_request
     def refuse_other_sites() -> None:
-        if request.method == "POST" and request.origin != request.host_url.rstrip("/"):
-            abort(HTTPStatus.FORBIDDEN, "Only the page itself may send.")
+        is_link = request.headers.get("Sec-Fetch-Mode") == "navigate"
+        is_elsewhere = request.headers.get("Sec-Fetch-Site") == "cross-site" and not is_link
+        is_sent = request.method == "POST" and request.origin != request.host_url.rstrip("/")
+        if is_elsewhere or is_sent:
+            abort(HTTPStatus.FORBIDDEN, "Only the page itself may ask.")
 
     @app.after_request
     def add_headers(response: Response) -> Response:

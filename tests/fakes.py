@@ -1,17 +1,28 @@
-"""Fakes of ports. The contract tests of Clock, Gateway, KeyStore and Tickets run on them, too."""
+"""Fakes of ports. The contract tests of Clock, Gateway, History, KeyStore and Tickets run on them, too."""
 
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from operator import itemgetter
+from threading import Lock
 
 from app.domain.admission import Grant, Reason
-from app.domain.delivery import SendResult
+from app.domain.delivery import Audience, Message, MessageId, SendResult
 from app.domain.errors import Denied
 from app.domain.events import Event
-from app.domain.history import CatchUp
+from app.domain.history import (
+    KEPT_LONGER,
+    UNDER_WAY_FOR,
+    CatchUp,
+    KeptMessage,
+    Place,
+    Scope,
+    scopes_of,
+)
 from app.domain.lifecycle import ProbeResult
 from app.domain.model import Connection
+from app.domain.ports import Clock
 from app.domain.tickets import MAX_SKEW, MAX_TICKET_LIFETIME, Ticket
 from app.domain.tokens import KeySet
 from tests.builders import NOON
@@ -59,14 +70,16 @@ class FakeGateway:
         self.before = before
         self.probed: list[str] = []
         self.kept_alive: list[str] = []
+        self.positions: list[str] = []
         self.closed: list[str] = []
 
     def probe(self, connections: Iterable[Connection | None]) -> Iterator[tuple[Connection, ProbeResult]]:
         return self._called(connections, self.probed)
 
     def keep_alive(
-        self, connections: Iterable[Connection | None]
+        self, connections: Iterable[Connection | None], since: str
     ) -> Iterator[tuple[Connection, ProbeResult]]:
+        self.positions.append(since)
         return self._called(connections, self.kept_alive)
 
     def close(self, connection: Connection) -> ProbeResult:
@@ -167,6 +180,48 @@ class FakeCatchUps:
 
     def put(self, request: CatchUp, *, delay: timedelta = timedelta()) -> None:
         self.requests.append((request, delay))
+
+
+class MemoryHistory:
+    """History in dictionaries. Thread-safe."""
+
+    def __init__(self, clock: Clock, *, kept_for: timedelta, unscoped: bool = False) -> None:
+        self._clock = clock
+        self._kept_for = kept_for
+        self._unscoped = unscoped
+        self._under_way: dict[tuple[Scope, MessageId], tuple[KeptMessage, datetime]] = {}
+        self._finished: dict[tuple[Scope, Place], KeptMessage] = {}
+        self._lock = Lock()
+
+    def begin(self, message: Message, audience: Audience) -> None:
+        kept = KeptMessage(message.id, message.frame, audience, message.expires_at)
+        until = self._clock.now() + UNDER_WAY_FOR
+        with self._lock:
+            for scope in scopes_of(audience, unscoped=self._unscoped):
+                self._under_way[scope, message.id] = kept, until
+
+    def finish(self, message: Message, audience: Audience, at: datetime) -> None:
+        kept = KeptMessage(message.id, message.frame, audience, message.expires_at)
+        with self._lock:
+            for scope in scopes_of(audience, unscoped=self._unscoped):
+                self._finished[scope, Place(at, message.id)] = kept
+                self._under_way.pop((scope, message.id), None)
+
+    def under_way(self, scope: Scope) -> Iterator[KeptMessage]:
+        now = self._clock.now()
+        with self._lock:
+            those = list(self._under_way.items())
+        return (kept for (kept_in, _), (kept, until) in those if kept_in == scope and now < until)
+
+    def finished(self, scope: Scope, after: Place) -> Iterator[tuple[Place, KeptMessage]]:
+        after = max(after, Place(self._clock.now() - self._kept_for - KEPT_LONGER))
+        with self._lock:
+            found = [
+                (place, kept)
+                for (kept_in, place), kept in self._finished.items()
+                if kept_in == scope and place > after
+            ]
+        return iter(sorted(found, key=itemgetter(0)))
 
 
 class FakeKeyStore:

@@ -1,13 +1,12 @@
-"""Connections, presence, deliveries and their history in this process's memory, to test and to try out."""
+"""Connections, presence and deliveries in this process's memory, for tests and for trying things out."""
 
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import count
-from operator import itemgetter
 from threading import Lock
 from zlib import crc32
 
-from app.domain.delivery import Audience, Delivery, Message, MessageId, Progress
+from app.domain.delivery import Delivery, Message, MessageId, Progress
 from app.domain.errors import (
     AlreadyClosed,
     AlreadyDelivered,
@@ -15,7 +14,6 @@ from app.domain.errors import (
     InvalidMessage,
     InvalidSelection,
 )
-from app.domain.history import OVERLAP, UNDER_WAY_FOR, KeptMessage, Place, Scope, scopes_of
 from app.domain.lifecycle import ConnectionRef
 from app.domain.model import Connection, ConnectionId, Entry, Removed, Tombstone, is_older
 from app.domain.ports import Clock
@@ -156,48 +154,6 @@ class MemoryDeliveries:
         if self._deliveries[delivery.message_id].claim != delivery.claim:
             raise DeliveryClaimed
         self._deliveries[delivery.message_id] = delivery
-
-
-class MemoryHistory:
-    """History in dictionaries. Thread-safe."""
-
-    def __init__(self, clock: Clock, *, kept_for: timedelta, unscoped: bool = False) -> None:
-        self._clock = clock
-        self._kept_for = kept_for
-        self._unscoped = unscoped
-        self._under_way: dict[tuple[Scope, MessageId], tuple[KeptMessage, datetime]] = {}
-        self._finished: dict[tuple[Scope, Place], KeptMessage] = {}
-        self._lock = Lock()
-
-    def begin(self, message: Message, audience: Audience) -> None:
-        kept = KeptMessage(message.id, message.frame, audience, message.expires_at)
-        until = self._clock.now() + UNDER_WAY_FOR
-        with self._lock:
-            for scope in scopes_of(audience, unscoped=self._unscoped):
-                self._under_way[scope, message.id] = kept, until
-
-    def finish(self, message: Message, audience: Audience, at: datetime) -> None:
-        kept = KeptMessage(message.id, message.frame, audience, message.expires_at)
-        with self._lock:
-            for scope in scopes_of(audience, unscoped=self._unscoped):
-                self._finished[scope, Place(at, message.id)] = kept
-                self._under_way.pop((scope, message.id), None)
-
-    def under_way(self, scope: Scope) -> Iterator[KeptMessage]:
-        now = self._clock.now()
-        with self._lock:
-            those = list(self._under_way.items())
-        return (kept for (kept_in, _), (kept, until) in those if kept_in == scope and now < until)
-
-    def finished(self, scope: Scope, after: Place) -> Iterator[tuple[Place, KeptMessage]]:
-        after = max(after, Place(self._clock.now() - self._kept_for - OVERLAP))
-        with self._lock:
-            found = [
-                (place, kept)
-                for (kept_in, place), kept in self._finished.items()
-                if kept_in == scope and place > after
-            ]
-        return iter(sorted(found, key=itemgetter(0)))
 
 
 def _identity(entry: Entry) -> tuple[type[Entry], datetime | None, datetime]:

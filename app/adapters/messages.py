@@ -51,6 +51,8 @@ def message(content: Fields, audience: Audience, time: datetime, expires_at: dat
         text = content[field]
         if not (isinstance(text, str) and 1 <= len(text) <= most and text.isprintable()):
             raise InvalidMessage(f"The message's {field} must be 1 to {most} printable characters.")
+    if content["id"].startswith("@"):
+        raise InvalidMessage("The message's id must not begin with @, as a position in the history does.")
     name, type_, data = content["id"], content["type"], content["data"]
     moment = time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     frame = _encoded({"id": name, "time": moment, "type": type_, "data": data})

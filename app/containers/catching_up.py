@@ -6,7 +6,8 @@ from app.adapters.messages import JsonNotices
 from app.adapters.sqs import catch_up_from
 from app.containers.sending import Sending
 from app.domain import ports
-from app.domain.catching_up import CatchUpClient
+from app.domain.catching_up import CATCH_UP_RATE, CatchUpClient
+from app.domain.pace import Pace
 
 
 class CatchingUp(Sending):
@@ -23,6 +24,7 @@ class CatchingUp(Sending):
         providers.Singleton(JsonNotices),
         Sending.queued_catch_ups,
         clock,
+        providers.Singleton(Pace, CATCH_UP_RATE),
         settings.provided.history_kept_for,
         settings.provided.index_lag,
         Sending.grace,

@@ -10,18 +10,33 @@ from typing import NamedTuple
 
 from app.domain.delivery import MessageId, SendResult
 from app.domain.errors import NotCaughtUp
-from app.domain.history import NOW, OVERLAP, CatchUp, KeptMessage, Place, moment, position, scopes_for
+from app.domain.history import (
+    KEPT_LONGER,
+    NOW,
+    OVERLAP,
+    CatchUp,
+    KeptMessage,
+    Place,
+    moment,
+    position,
+    scopes_for,
+)
 from app.domain.lifecycle import ConnectionRef, is_within_grace
 from app.domain.model import Connection
-from app.domain.pace import pause_after
+from app.domain.pace import Pace, pause_after
 from app.domain.ports import CatchUps, Clock, ConnectionTable, Courier, Deliveries, History, Notices
 from app.domain.recipients import live
 
 MAX_TOLD = 100
 """Ids in a request, which has to fit into a message of the queue (256 KB); beyond it, some come twice."""
 
+CATCH_UP_RATE = 200
+"""Messages per second of one function: of the template's ten together a fifth of an account's calls."""
+LONGEST_LOOK = timedelta(seconds=5)
+"""After sending for so long a look goes on in another invocation, behind those of other clients."""
+
 _MOST_ATTEMPTS = 5  # for a message, with the same answer
-_UNTIL_IT_HAS_READ = timedelta(seconds=30)  # a client whose buffer is full
+_AFTER_FAILURES = timedelta(seconds=10)  # before the next look: a client's buffer may be full
 
 
 class CaughtUp(NamedTuple):
@@ -47,7 +62,8 @@ class CatchUpClient:
     *index_lag*; a second look after that finds those which the index missed.
 
     What is sent is chosen by the rules of sending, and by what the connection may get
-    today. ``kept_for`` is how far the history reaches back.
+    today. ``kept_for`` is how far the history reaches back. Several looks at the same
+    time share *pace*.
     """
 
     table: ConnectionTable
@@ -57,6 +73,7 @@ class CatchUpClient:
     notices: Notices
     catch_ups: CatchUps
     clock: Clock
+    pace: Pace
     kept_for: timedelta
     index_lag: timedelta
     grace: timedelta
@@ -78,7 +95,7 @@ class CatchUpClient:
 
 
 class _Ended(Exception):
-    """The gateway does not have the connection any more."""
+    """The connection, or its admission, has ended."""
 
 
 class _Interrupted(Exception):
@@ -111,16 +128,17 @@ class _Look:
         self._again = list(request.told)
         """Those told that another look finds again."""
         self._sent = 0
+        self._ends_at: datetime | None = None
         self._has_gap = False
 
     def carry_out(self) -> CaughtUp:
         use_case, rest = self._use_case, None
         try:
-            self._send_missed(self._after or self._beginning())
+            self._send_missed(self._beginning() if self._after is None else self._continuation(self._after))
             if self._request.is_second:
                 self._send(use_case.notices.caught_up(position(self._began)))
             else:
-                rest = self._rest()._replace(is_second=True)
+                rest = self._rest()._replace(after=self._horizon, is_second=True)
                 use_case.catch_ups.put(rest, delay=use_case.index_lag)
         except _Interrupted as interruption:
             rest = self._rest()
@@ -133,10 +151,19 @@ class _Look:
         """Return the place after which the client has missed messages; if that is too old, say so first."""
         since, reach = self._since(), self._began - self._use_case.kept_for
         if since is None or since < reach:
-            self._send(self._use_case.notices.gap(self._request.since))
-            self._has_gap = True
+            self._tell_gap()
             since = reach
         return Place(since - OVERLAP)
+
+    def _continuation(self, after: Place) -> Place:
+        """Return *after*; if the look comes so late that messages are not kept any more, say so first."""
+        if after.finished_at < self._began - self._use_case.kept_for - KEPT_LONGER:
+            self._tell_gap()
+        return after
+
+    def _tell_gap(self) -> None:
+        self._send(self._use_case.notices.gap(self._request.since))
+        self._has_gap = True
 
     def _since(self) -> datetime | None:
         """Return a moment until which the client has every message; ``None`` if it is unknown."""
@@ -186,15 +213,20 @@ class _Look:
 
         Raises:
             NotCaughtUp: the gateway does not take it.
-            _Ended: the gateway does not have the connection.
+            _Ended: the connection has ended.
             _Interrupted: likewise.
         """
         clock, due = self._use_case.clock, self._use_case.clock.now()
+        # from the first message on: each look sends something, however slow the reads are
+        self._ends_at = self._ends_at or min(self._until, due + LONGEST_LOOK)
         answers: Counter[SendResult] = Counter()
         while True:
-            result = self._answer(frame, due)
+            result, now = self._answer(frame, due, self._ends_at), clock.now()
+            if result is None:
+                if live(self._connection, now) is None:
+                    raise _Ended
+                raise _Interrupted(_AFTER_FAILURES if answers else timedelta())
             answers[result] += 1
-            now = clock.now()
             match result:
                 case SendResult.DELIVERED | SendResult.TOO_LARGE:
                     return
@@ -205,21 +237,24 @@ class _Look:
                 case SendResult.FORBIDDEN:
                     raise NotCaughtUp(result.value)
                 case SendResult.THROTTLED if answers[result] == _MOST_ATTEMPTS:
-                    raise _Interrupted(_UNTIL_IT_HAS_READ)
+                    raise _Interrupted(_AFTER_FAILURES)
                 case _ if answers[result] == _MOST_ATTEMPTS:
                     raise NotCaughtUp(result.value)
             due = now + pause_after(answers.total())
 
-    def _answer(self, frame: bytes, due: datetime) -> SendResult:
-        """Send *frame* when it is due, and return the answer."""
+    def _answer(self, frame: bytes, due: datetime, ends_at: datetime) -> SendResult | None:
+        """Send *frame* when it is due, and return the answer; ``None`` if it may not be sent any more."""
+        clock, pace = self._use_case.clock, self._use_case.pace
 
         def when_due() -> Iterator[Connection | None]:
-            while (now := self._use_case.clock.now()) < due:
+            while (now := clock.now()) < ends_at:
+                if now >= due and pace.take(now):
+                    yield live(self._connection, now)
+                    return
                 yield None
-            if now < self._until:
-                yield self._connection
 
         answers = [result for _, result in self._use_case.courier.deliver(frame, when_due())]
-        if not answers:
-            raise _Interrupted(timedelta())
-        return answers[0]
+        if answers:
+            pace.answered(clock.now(), throttled=answers[0] is SendResult.THROTTLED)
+            return answers[0]
+        return None

@@ -16,8 +16,6 @@ MessageId = NewType("MessageId", str)
 
 MAX_FRAME = 128 * 1024
 """Bytes of what a client gets (API Gateway's quotas page, 'WebSocket message payload size')."""
-KEEP_ALIVE = b'{"type":"keepalive"}'
-"""The frame that keeps an idle connection open. It is no message: it has no ``id``, and clients ignore it."""
 KEPT_FOR = timedelta(days=15)
 """How long a delivery is remembered: longer than the dead-letter queue keeps its message."""
 

@@ -10,13 +10,15 @@ from app.domain.model import Connection
 Scope = NewType("Scope", str)
 """What a message was addressed to: everyone, a client, or an account."""
 
-UNDER_WAY_FOR = timedelta(days=1)
-"""How long a message whose delivery does not finish is kept: as long as the queue has it."""
+UNDER_WAY_FOR = timedelta(hours=2)
+"""How long a message whose delivery does not finish is kept after its last invocation has begun."""
 NOW = "@now"
 """What a client has as its last message that has none yet."""
 
 OVERLAP = timedelta(seconds=10)
 """How much earlier a look begins: functions' clocks differ, and the gateway promises no order."""
+KEPT_LONGER = timedelta(minutes=5)
+"""How much longer than it has to a store keeps a message, since a look may come late."""
 
 _EVERYONE = Scope("everyone")
 _ANY_ACCOUNT = Scope("account")
@@ -42,11 +44,11 @@ class KeptMessage(NamedTuple):
 
 
 class CatchUp(NamedTuple):
-    """A request: a client has come back, and has every message until *since*.
+    """A request: look into the history for a client that has come back, and says that it has *since*.
 
-    ``after`` is how far it has been told, ``None`` if that is to be found out; ``told``
-    are the messages after it that it has, too. Its second look comes after the index
-    shows the connection, so that no message can pass between the history and a delivery.
+    ``after`` is the place after which it has messages to get; ``None`` until that is
+    known. ``told`` are those after it that it has got. ``is_second`` tells the second
+    look, after which the client is caught up, from the first.
     """
 
     ref: ConnectionRef

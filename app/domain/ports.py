@@ -248,11 +248,12 @@ class Gateway(Protocol):
         """
 
     def keep_alive(
-        self, connections: "Iterable[Connection | None]"
+        self, connections: "Iterable[Connection | None]", since: str
     ) -> "Iterator[tuple[Connection, ProbeResult]]":
-        """Send ``KEEP_ALIVE`` to many connections, so that none is idle; otherwise like ``probe``.
+        """Send many connections a notice, so that none is idle; otherwise like ``probe``.
 
-        ``ALIVE`` says that it was sent. It may be sent twice.
+        It has *since*, a position in the history until which a client that is caught
+        up has every message. ``ALIVE`` says that it was sent. It may be sent twice.
         """
 
     def close(self, connection: Connection) -> "ProbeResult":

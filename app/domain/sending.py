@@ -94,8 +94,7 @@ class DeliverMessage:
         """
         checked(message)
         delivery = self.deliveries.claim(message, str(audience), until=claimed_until)
-        if self.history is not None:  # before a recipient is read: who comes back meanwhile finds it there
-            self.history.begin(message, audience)
+        unkept = self._begin(message, audience)
         run = _Run(self, message, audience, delivery, until)
         try:
             for connection, result in self.courier.deliver(message.frame, run.connections()):
@@ -103,15 +102,35 @@ class DeliverMessage:
         finally:
             run.close()
         finished_at = self.clock.now() if run.is_complete else None
-        if self.history is not None and finished_at is not None:
-            try:
-                self.history.finish(message, audience, finished_at)
-            except StorageUnavailable as error:  # what was sent is recorded, so that nobody gets it again
-                run.fault, finished_at = error, None
+        if finished_at is not None and (unkept := unkept or self._finish(message, audience, finished_at)):
+            run.fault, finished_at = (
+                unkept,
+                None,
+            )  # the next invocation keeps it, and sends no more
         released = self.deliveries.release(delivery, run.progress(), finished_at)
         if run.fault is not None:
             raise run.fault
         return released
+
+    def _begin(self, message: Message, audience: Audience) -> StorageUnavailable | None:
+        """Keep the message before a recipient is read: who comes back from now on finds it.
+
+        Return why it is not kept; it is sent all the same.
+        """
+        try:
+            if self.history is not None:
+                self.history.begin(message, audience)
+        except StorageUnavailable as error:
+            return error
+        return None
+
+    def _finish(self, message: Message, audience: Audience, at: datetime) -> StorageUnavailable | None:
+        try:
+            if self.history is not None:
+                self.history.finish(message, audience, at)
+        except StorageUnavailable as error:
+            return error
+        return None
 
 
 @dataclass(slots=True)

@@ -9,6 +9,7 @@ from functools import partial
 
 from app.domain.errors import StorageUnavailable
 from app.domain.events import Ended
+from app.domain.history import position
 from app.domain.lifecycle import (
     CLOCK_SKEW,
     MAX_CONNECTION_DURATION,
@@ -105,8 +106,9 @@ class SweepConnections:
     and deleted. All others are probed, and deleted if the gateway does not have
     them. There are at most *rate* calls of the gateway per second.
 
-    With *keep_alive* a connection is sent a frame in the place of a probe: that
-    proves as much, and the gateway does not close it as idle.
+    With *keep_alive* a connection is sent a notice in the place of a probe: that
+    proves as much, and the gateway does not close it as idle. The notice has the time
+    at which the sweep begins, so that a client without messages knows where it is.
     """
 
     table: ConnectionTable
@@ -126,8 +128,11 @@ class SweepConnections:
         """
         chunks = read_ahead(_chunks(self.table.scan(segment, of)), self.workers)
         run = _Run(self, chunks, until, dry_run=dry_run)
-        probe = self.gateway.keep_alive if self.keep_alive and not dry_run else self.gateway.probe
-        for connection, result in probe(run.connections()):
+        if self.keep_alive and not dry_run:
+            results = self.gateway.keep_alive(run.connections(), position(self.clock.now()))
+        else:
+            results = self.gateway.probe(run.connections())
+        for connection, result in results:
             run.settle(connection, result)
         run.complete()
         return Report(

@@ -113,17 +113,22 @@ class TrackPresence:
         if self.presence.has_left(ref):
             self._connected_late(connection)
             return
-        if connection.since is not None and self.catch_ups is not None:
-            self.catch_ups.put(CatchUp(ref, connection.since))
         client = Client.of(connection)
         if client is None:
+            self._catch_up(connection)
             return
         presence = self._update(client, lambda presence: presence.connected(ref))
         # Checked again: another worker with the same batch may have processed the disconnect since.
         if self.presence.has_left(ref):
             self._connected_late(connection)
-        elif self.connections_per_client is not None:
+            return
+        self._catch_up(connection)
+        if self.connections_per_client is not None:
             self._replace_oldest(client, presence.connections, self.connections_per_client, until)
+
+    def _catch_up(self, connection: Connection) -> None:
+        if connection.since is not None and self.catch_ups is not None:
+            self.catch_ups.put(CatchUp(ConnectionRef.of(connection), connection.since))
 
     def _connected_late(self, connection: Connection) -> None:
         """Undo a connection that has left: its change is repeated, or a late write brought it back."""

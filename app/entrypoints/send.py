@@ -31,8 +31,8 @@ RESERVE = LONGEST_GATEWAY_CALL + 2 * LONGEST_STORE_CALL
 """How long before the function's deadline no request is begun.
 
 The last one may time out, and so may a page that is being read and the record
-of the progress. If a store is even slower, the function is stopped, and the
-queue gives the message out again.
+of the progress. If a store is even slower, or the history is, too, the function
+is stopped, and the queue gives the message out again.
 """
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

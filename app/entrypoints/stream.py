@@ -24,7 +24,7 @@ CLOSE_RESERVE = LONGEST_GATEWAY_CALL + LONGEST_STORE_CALL
 """Time that closing a connection and deleting its item may take before the function's deadline."""
 
 RECORD_RESERVE = CLOSE_RESERVE + LONGEST_STORE_CALL
-"""Time that a record may take before the deadline: a store call, and then CLOSE_RESERVE."""
+"""Time that a record may take before the deadline: a call of a store or the queue, then CLOSE_RESERVE."""
 
 # DynamoDB's API reference, 'Record': the identity that deletes expired items
 _TIME_TO_LIVE = {"type": "Service", "principalId": "dynamodb.amazonaws.com"}

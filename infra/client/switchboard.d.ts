@@ -16,7 +16,7 @@ export interface Gap {
  * - `catching_up`: connected; messages that were missed are handed on in the order of `time`, up to 2 s late.
  * - `live`: nothing is missing, and messages are handed on at once.
  * - `waiting`: for the next attempt.
- * - `offline`: the browser says so; nothing is attempted.
+ * - `offline`: the browser says so. It may be wrong, so an attempt is made every 30 s.
  * - `closed`: before `open()` and after `close()`.
  */
 export type State = "connecting" | "catching_up" | "live" | "waiting" | "offline" | "closed";

@@ -73,6 +73,7 @@ export class Switchboard extends EventTarget {
     try {
       const stored = this.#storage?.getItem(this.#key);
       if (isSince(stored)) this.#since = stored;
+      if (this.#since?.startsWith("@")) this.#keepsHistory = true; // it came with a caught_up
     } catch {} // it is blocked: the memory is enough until the page is left
   }
 
@@ -89,7 +90,8 @@ export class Switchboard extends EventTarget {
     this.#isOpen = true;
     this.#isOffline = globalThis.navigator?.onLine === false;
     this.#failures = 0;
-    this.#attemptAt = this.#tickedAt = this.#now();
+    this.#tickedAt = this.#now();
+    this.#attemptAt = this.#isOffline ? this.#tickedAt + this.#timings.cap : this.#tickedAt;
     for (const type of PAGE_EVENTS) globalThis.addEventListener?.(type, this.#onPageEvent);
     this.#tick();
   }
@@ -157,7 +159,7 @@ export class Switchboard extends EventTarget {
   };
 
   get #mayAttempt() {
-    return !this.#isOffline && !this.#next;
+    return !this.#next;
   }
 
   get #moveAt() {
@@ -198,6 +200,7 @@ export class Switchboard extends EventTarget {
     const caughtUpBy = now + caughtUp * 2 ** this.#misses;
     const moveAt = now + moveAfter;
     Object.assign(connection, { isOpen: true, heardAt: now, endsAt: now + lifetime, moveAt, caughtUpBy });
+    this.#isOffline = false;
     if (!this.#current) [this.#current, this.#next] = [connection, null];
     if (this.#keepsHistory === false) this.#goLive(connection);
     this.#tick();
@@ -211,6 +214,7 @@ export class Switchboard extends EventTarget {
     } catch {} // it is not of Switchboard
     if (typeof frame?.id === "string") this.#take(connection, frame);
     else if (frame?.type === "gap") this.#dispatch("gap", { since: frame.since });
+    else if (frame?.type === "keepalive" && connection.isCaughtUp) this.#remember(frame.since);
     else if (frame?.type === "caught_up") {
       this.#keepsHistory = true;
       this.#misses = 0;
@@ -303,10 +307,10 @@ export class Switchboard extends EventTarget {
     socket.close();
   }
 
-  /** Attempt after a pause with full jitter. */
+  /** Attempt after a pause with full jitter; the longest one if the browser says that it is offline. */
   #retry() {
     const { base, cap } = this.#timings;
-    const pause = Math.random() * Math.min(cap, base * 2 ** this.#failures++);
+    const pause = this.#isOffline ? cap : Math.random() * Math.min(cap, base * 2 ** this.#failures++);
     this.#attemptAt = Math.min(this.#attemptAt, this.#now() + pause);
   }
 
@@ -314,8 +318,8 @@ export class Switchboard extends EventTarget {
     if (type === "offline") {
       this.#isOffline = true;
       if (this.#next && !this.#next.isOpen) this.#end(this.#next);
-    } else if (type === "online") {
-      this.#isOffline = false;
+    } else if (type === "online" || (this.#isOffline && globalThis.navigator?.onLine)) {
+      this.#isOffline = false; // an event may have been missed while the page was frozen
       this.#attemptAt = this.#now(); // also if there is a connection: it may be of the network before
     }
     this.#tick();
@@ -346,7 +350,8 @@ function validity(token) {
     const claims = JSON.parse(atob(token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/")));
     const lifetime = (claims.exp - claims.iat) * SECOND;
     const left = claims.exp * SECOND - Date.now();
-    return left > 0 && left < lifetime ? left : lifetime || Infinity; // else this machine's clock is wrong
+    if (!(lifetime > 0)) return left > 0 ? left : Infinity; // it does not say when it was issued
+    return left > 0 && left < lifetime ? left : lifetime; // else this machine's clock is wrong
   } catch {
     return Infinity;
   }

@@ -18,6 +18,7 @@ import pytest
 from app.adapters.tokens.issuer import HttpsIssuer
 from app.domain import delivery
 from app.domain.admission import Reason
+from app.domain.catching_up import LONGEST_LOOK
 from app.domain.delivery import KEPT_FOR
 from app.domain.keys import GOOD_FOR, REFRESH_EVERY
 from app.domain.lifecycle import MAX_CONNECTION_DURATION
@@ -387,7 +388,7 @@ ALARMS: dict[str, dict[str, Any]] = {
         "Statistic": "Maximum",
         "Period": 60,
         "EvaluationPeriods": 2,
-        "Threshold": 120,
+        "Threshold": 180,
         "ComparisonOperator": "GreaterThanThreshold",
         "TreatMissingData": "notBreaching",
     },
@@ -913,7 +914,7 @@ def test_the_settings_accept_the_limits_of_the_history(limit: str) -> None:
 def test_parameters_reach_the_settings_of_the_catch_up_function() -> None:
     settings = settings_of(CATCH_UP, TableName="SecurityEventWebSocketConnections", Unscoped="include")
 
-    assert settings.history_table == "SecurityEventWebSocketConnections-history"
+    assert settings.history_table == "SecurityEventWebSocketConnectionsHistory"
     assert settings.deliveries_table == "SecurityEventWebSocketConnectionsDeliveries"
     assert settings.includes_unscoped
 
@@ -1100,7 +1101,7 @@ def test_the_functions_share_one_image_and_differ_by_their_command() -> None:
         ),
         (
             CATCH_UP,
-            120,
+            60,
             {
                 "DELIVERIES_TABLE": {"Ref": "DeliveriesTable"},
                 "HISTORY_TABLE": {"Ref": "HistoryTable"},
@@ -1191,7 +1192,7 @@ def test_a_functions_environment_gives_the_default_settings(function: str) -> No
         presence_table="a-generated-name" if function == CHANGES else "",
         deliveries_table="IncidentWebSocketConnectionsDeliveries" if function in {SEND, CATCH_UP} else "",
         message_queue="switchboard-messages" if function == SEND else "",
-        history_table="IncidentWebSocketConnections-history" if function in {SEND, CATCH_UP} else "",
+        history_table="IncidentWebSocketConnectionsHistory" if function in {SEND, CATCH_UP} else "",
         catch_up_queue="a-generated-name" if function in {CHANGES, CATCH_UP} else "",
         keys_table="a-generated-name" if function == KEYS else "",
     )
@@ -1724,13 +1725,16 @@ def test_a_message_comes_again_after_the_function_and_is_remembered_for_longer_t
     assert timedelta(seconds=dead["MessageRetentionPeriod"]) < KEPT_FOR
 
 
-@pytest.mark.parametrize(("function", "reserve"), [(SEND, send.RESERVE), (CATCH_UP, catch_up.RESERVE)])
-def test_a_function_delivers_for_longer_than_it_waits_for_slow_calls(
-    function: str, reserve: timedelta
-) -> None:
-    timeout = timedelta(seconds=resources("Lambda::Function")[function]["Timeout"])
+def test_the_sending_function_delivers_for_longer_than_it_waits_for_slow_calls() -> None:
+    timeout = timedelta(seconds=resources("Lambda::Function")[SEND]["Timeout"])
 
-    assert timeout > 2 * reserve
+    assert timeout > 2 * send.RESERVE
+
+
+def test_the_catching_up_function_has_time_for_a_whole_look() -> None:
+    timeout = timedelta(seconds=resources("Lambda::Function")[CATCH_UP]["Timeout"])
+
+    assert timeout > catch_up.RESERVE + LONGEST_LOOK
 
 
 def test_ten_clients_that_come_back_are_caught_up_at_once_by_each_of_ten_functions() -> None:
@@ -1749,7 +1753,7 @@ def test_a_client_whose_catch_up_fails_five_times_is_put_into_a_queue_of_its_own
     queues = resources("SQS::Queue")
 
     assert queues["CatchUpQueue"] == {
-        "VisibilityTimeout": 130,
+        "VisibilityTimeout": 70,
         "MessageRetentionPeriod": 2 * 3600,
         "SqsManagedSseEnabled": True,
         "RedrivePolicy": {
@@ -1758,7 +1762,7 @@ def test_a_client_whose_catch_up_fails_five_times_is_put_into_a_queue_of_its_own
         },
     }
     assert queues["DeadCatchUpsQueue"] == {
-        "MessageRetentionPeriod": 14 * 24 * 3600,
+        "MessageRetentionPeriod": 24 * 3600,
         "SqsManagedSseEnabled": True,
     }
 
@@ -1841,7 +1845,7 @@ def test_presence_and_tickets_have_generated_names_and_the_deliveries_have_the_s
 
 def test_the_history_has_its_messages_by_scope_and_in_order_and_forgets_them() -> None:
     assert resources("DynamoDB::Table")["HistoryTable"] == {
-        "TableName": {"Fn::Sub": "${TableName}-history"},
+        "TableName": {"Fn::Sub": "${TableName}History"},
         "BillingMode": "PAY_PER_REQUEST",
         "AttributeDefinitions": [
             {"AttributeName": "scope", "AttributeType": "S"},
@@ -2336,7 +2340,7 @@ def test_several_stacks_can_share_an_account() -> None:
     assert {name for key, name in named if key == "TableName"} == {
         '{"Ref": "TableName"}',
         '{"Fn::Sub": "${TableName}Deliveries"}',
-        '{"Fn::Sub": "${TableName}-history"}',
+        '{"Fn::Sub": "${TableName}History"}',
     }
     assert all("AWS::StackName" in name for key, name in named if key != "TableName")
 

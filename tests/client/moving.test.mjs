@@ -161,6 +161,20 @@ test("a connection is replaced before its token expires, with a new token", asyn
   assert.equal(board.state, "live");
 });
 
+test("a token that does not say when it was issued ends when it says", async (context) => {
+  const issued = () => {
+    const [header, , signature] = aToken(MINUTE).split(".");
+    const claims = { sub: "wall-3", exp: Math.floor(Date.now() / SECOND) + 3600 };
+    return [header, Buffer.from(JSON.stringify(claims)).toString("base64url"), signature].join(".");
+  };
+  const { stack } = await aLiveClient(context, { token: issued });
+  await keepAlive(stack)(47 * MINUTE);
+  assert.equal(stack.sockets.length, 1);
+  await keepAlive(stack)(11 * MINUTE);
+
+  assert.equal(stack.sockets.length, 2);
+});
+
 for (const [which, ahead] of [
   ["ahead", -90 * MINUTE],
   ["behind", 90 * MINUTE],

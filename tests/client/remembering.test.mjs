@@ -44,6 +44,42 @@ test("a client that comes back says what it has last, and what it missed is hand
   assert.deepEqual(messages, ["1", "2"]);
 });
 
+test("a client without messages remembers the position of a keep-alive", async (context) => {
+  const { board, stack, gaps } = await aLiveClient(context);
+  for (let turn = 0; turn < 12; turn += 1) {
+    await advance(5 * MINUTE);
+    stack.last.receive({ type: "keepalive", since: `@${Date.now()}` });
+  }
+  const since = board.since;
+  stack.last.drop();
+  await advance(10 * SECOND);
+
+  assert.equal(stack.last.since, since);
+  assert.deepEqual(gaps, []);
+});
+
+test("before caught_up, the position of a keep-alive is not remembered", async (context) => {
+  const { board, stack } = aClient(context);
+  board.open();
+  await advance(SECOND);
+  stack.last.receive({ type: "keepalive", since: `@${Date.now()}` });
+
+  assert.equal(board.since, "@now");
+});
+
+test("a position that is stored says that the stack keeps a history", async (context) => {
+  const storage = new FakeStorage();
+  const { board, stack } = await aLiveClient(context, { storage });
+  board.close();
+  stack.catchesUp = false;
+  const again = new Switchboard(URL, { storage, WebSocket: stack.WebSocket });
+  again.open();
+  await advance(70 * SECOND);
+
+  assert.equal(again.state, "catching_up");
+  again.close();
+});
+
 test("between the handshake and caught_up, since stays", async (context) => {
   const { board, stack, messages } = await aLiveClient(context);
   stack.send("1");

@@ -99,29 +99,57 @@ test("a clock that is set back delays nothing", async (context) => {
   board.close();
 });
 
-test("while the page is offline nothing is attempted, and once it is online at once", async (context) => {
+test("while the page is offline little is attempted, and once it is online at once", async (context) => {
   const page = aPage(context);
   const { board, stack, states } = await aLiveClient(context);
   page.fire("offline");
   assert.equal(board.state, "offline");
+  stack.answer = () => "refuse";
   stack.last.drop();
   stack.send("1");
   await advance(10 * MINUTE);
-  assert.equal(stack.sockets.length, 1);
+  const attempts = stack.sockets.length - 1;
+  assert.ok(attempts > 15 && attempts <= 20, `one in 30 s, and not ${attempts} in 10 minutes`);
+  assert.equal(board.state, "offline");
 
+  stack.answer = () => "accept";
   page.fire("online");
   await advance(100);
 
-  assert.equal(stack.sockets.length, 2);
+  assert.equal(stack.sockets.length, 1 + attempts + 1);
   assert.deepEqual(states.slice(3), ["offline", "connecting", "catching_up"]);
 });
+
+test("a browser that says offline and is not, is found out", async (context) => {
+  const page = aPage(context);
+  const { board, stack } = await aLiveClient(context);
+  page.fire("offline");
+  stack.last.drop();
+  await advance(40 * SECOND);
+
+  assert.equal(board.state, "live");
+});
+
+for (const type of ["pageshow", "visibilitychange"]) {
+  test(`a page that missed that it is online learns it by ${type}`, async (context) => {
+    const page = aPage(context);
+    const { board, stack } = await aLiveClient(context);
+    page.fire("offline");
+    stack.last.drop();
+    page.isOnLine = true;
+    page.fire(type);
+    await advance(10 * SECOND);
+
+    assert.equal(board.state, "live");
+  });
+}
 
 test("a page that is offline from the beginning waits until it is online", async (context) => {
   const page = aPage(context);
   page.isOnLine = false;
   const { board, stack, states } = aClient(context);
   board.open();
-  await advance(MINUTE);
+  await advance(29 * SECOND);
   assert.deepEqual([states, stack.sockets.length], [["offline"], 0]);
   page.fire("online");
   await advance(6 * SECOND);

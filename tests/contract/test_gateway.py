@@ -38,7 +38,7 @@ class Subject:
 
     def probe(self, connections: Iterable[Connection | None]) -> Iterator[tuple[Connection, ProbeResult]]:
         if self.call == "keep_alive":
-            return self.gateway.keep_alive(connections)
+            return self.gateway.keep_alive(connections, "@1764412345678")
         return self.gateway.probe(connections)
 
 

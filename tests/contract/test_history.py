@@ -16,7 +16,6 @@ from moto import mock_aws
 from app.adapters.dynamodb.history import DynamoDBHistory
 from app.adapters.dynamodb.sdk import SdkTransport, dynamodb_client
 from app.adapters.dynamodb.transport import Answer, Transport
-from app.adapters.memory import MemoryHistory
 from app.domain.delivery import MAX_FRAME, Audience, Message, MessageId
 from app.domain.errors import StorageUnavailable
 from app.domain.history import OVERLAP, UNDER_WAY_FOR, KeptMessage, Place, Scope, scopes_for, scopes_of
@@ -24,7 +23,7 @@ from app.domain.model import UNKNOWN_CLIENT, AccountId, ClientId, Connection, Co
 from app.domain.ports import History
 from tests.builders import NOON, NOON_MS, a_connection, a_message
 from tests.dynamodb_local import REGION, create_table
-from tests.fakes import FixedClock
+from tests.fakes import FixedClock, MemoryHistory
 from tests.integration.faulty_database import (
     FaultyDatabase,
     faulty_database,
@@ -264,7 +263,7 @@ def test_every_message_is_kept_as_it_is(subject: Subject, request: pytest.Fixtur
         (Audience(client_id=ClientId("wall-3"), account=ACCOUNT), {"client wall-3"}, {"client wall-3"}),
         (Audience(connection_id=ConnectionId("c-1")), set(), set()),
     ],
-    ids=str,
+    ids=["everyone", "account", "region", "client", "client of an account", "connection"],
 )
 def test_a_message_is_under_way_and_finished_in_its_scopes_and_in_no_other(
     subject: Subject, audience: Audience, scopes: set[Scope], with_unscoped: set[Scope]
@@ -506,7 +505,7 @@ def on_local(dynamodb: "DynamoDBClient") -> OnDynamoDB:
     return OnDynamoDB(dynamodb)
 
 
-def test_a_message_that_is_under_way_is_an_item_that_is_deleted_after_a_day(on_local: OnDynamoDB) -> None:
+def test_a_message_that_is_under_way_is_an_item_that_is_deleted_after_two_hours(on_local: OnDynamoDB) -> None:
     on_local.history.begin(a_message(), Audience(account=ACCOUNT, region=SEOUL))
 
     assert on_local.items() == [
@@ -515,7 +514,7 @@ def test_a_message_that_is_under_way_is_an_item_that_is_deleted_after_a_day(on_l
             "position": {"S": "under way/m-1"},
             "audience": {"M": {"account": {"S": "123456789012"}, "region": {"S": "ap-northeast-2"}}},
             "frame": {"S": a_message().frame.decode()},
-            "ttl": {"N": str((NOON_MS + 24 * 3600_000) // 1000)},
+            "ttl": {"N": str((NOON_MS + 2 * 3600_000) // 1000)},
         }
     ]
 
@@ -533,7 +532,7 @@ def test_a_message_that_has_finished_is_an_item_that_is_deleted_minutes_after_th
             "position": {"S": f"finished/{NOON_MS:015}/m-1"},
             "audience": {"M": {"everyone": {"BOOL": True}}},
             "frame": {"S": message.frame.decode()},
-            "ttl": {"N": str(NOON_MS // 1000 + 15 * 60 + 10 + 5 * 60)},
+            "ttl": {"N": str(NOON_MS // 1000 + 15 * 60 + 5 * 60)},
             "expiresAt": {"N": str(NOON_MS + 1000)},
         }
     ]

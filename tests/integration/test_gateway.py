@@ -26,7 +26,7 @@ from app.adapters.dynamodb.sdk import SdkTransport
 from app.adapters.gateway import ManagementApiGateway
 from app.adapters.gateway.endpoints import Endpoints
 from app.adapters.threads import ThreadWorkers
-from app.domain.delivery import KEEP_ALIVE, SendResult
+from app.domain.delivery import SendResult
 from app.domain.lifecycle import ProbeResult
 from app.domain.model import Connection, ConnectionId
 from app.domain.sweep import Outcome, SweepConnections
@@ -104,9 +104,12 @@ def test_a_connection_that_the_gateway_has_is_alive(gateway: ManagementApiGatewa
     assert probe(gateway, called()) is ProbeResult.ALIVE
 
 
+KEEP_ALIVE = b'{"type": "keepalive", "since": "@1764412345678"}'
+
+
 def keep_alive(gateway: ManagementApiGateway, connection: Connection) -> ProbeResult:
     """The result of a keep-alive of one connection."""
-    [(called, result)] = gateway.keep_alive([connection])
+    [(called, result)] = gateway.keep_alive([connection], "@1764412345678")
     assert called is connection
     return result
 
@@ -114,7 +117,7 @@ def keep_alive(gateway: ManagementApiGateway, connection: Connection) -> ProbeRe
 def test_a_keep_alive_is_a_message_to_the_client(gateway: ManagementApiGateway, api: ManagementApi) -> None:
     assert keep_alive(gateway, called()) is ProbeResult.ALIVE
     assert [request.method for request in api.requests] == ["POST"]
-    assert api.frames == {AWS_ID: [b'{"type":"keepalive"}']}
+    assert api.frames == {AWS_ID: [KEEP_ALIVE]}
 
 
 def test_closing_a_connection_is_a_delete_request(gateway: ManagementApiGateway, api: ManagementApi) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.adapters.memory import MemoryConnectionTable, MemoryDeliveries, MemoryHistory
+from app.adapters.memory import MemoryConnectionTable, MemoryDeliveries
 from app.adapters.messages import JsonNotices
 from app.adapters.sqs import catch_up_from
 from app.adapters.threads import ThreadWorkers
@@ -18,10 +18,11 @@ from app.domain.errors import QueueUnavailable, StorageUnavailable
 from app.domain.history import CatchUp, position
 from app.domain.lifecycle import ConnectionRef
 from app.domain.model import Connection, ConnectionId
+from app.domain.pace import Pace
 from app.entrypoints.catch_up import RESERVE, CatchUpHandler
 from tests.builders import NOON, NOON_MS, Invocation, a_connection, a_message, an_event
 from tests.deadline import eventually
-from tests.fakes import FakeCatchUps, FakeCourier, FixedClock, InlineWorkers
+from tests.fakes import FakeCatchUps, FakeCourier, FixedClock, InlineWorkers, MemoryHistory
 
 EVERYONE = Audience(everyone=True)
 LONG_AGO = NOON - timedelta(minutes=5)
@@ -82,6 +83,7 @@ class Function:
             JsonNotices(),
             self.catch_ups,
             self.clock,
+            Pace(10**9),
             kept_for=timedelta(minutes=15),
             index_lag=INDEX_LAG,
             grace=timedelta(seconds=30),

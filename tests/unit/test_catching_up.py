@@ -8,16 +8,17 @@ from typing import Any
 
 import pytest
 
-from app.adapters.memory import MemoryConnectionTable, MemoryDeliveries, MemoryHistory
+from app.adapters.memory import MemoryConnectionTable, MemoryDeliveries
 from app.adapters.messages import JsonNotices
 from app.domain.catching_up import MAX_TOLD, CatchUpClient, CaughtUp
 from app.domain.delivery import Audience, MessageId, Progress, SendResult
 from app.domain.errors import NotCaughtUp
-from app.domain.history import NOW, OVERLAP, CatchUp, position
+from app.domain.history import KEPT_LONGER, NOW, OVERLAP, CatchUp, position
 from app.domain.lifecycle import ConnectionRef
 from app.domain.model import AccountId, ClientId, Connection, ConnectionId, RegionName
+from app.domain.pace import Pace
 from tests.builders import NEVER, NOON, a_connection, a_message
-from tests.fakes import FakeCatchUps, FakeCourier, FixedClock
+from tests.fakes import FakeCatchUps, FakeCourier, FixedClock, MemoryHistory
 
 GRACE = timedelta(seconds=30)
 INDEX_LAG = timedelta(seconds=5)
@@ -34,6 +35,7 @@ class Scene:
     results: dict[str, Sequence[SendResult]] = field(default_factory=dict)
     kept_for: timedelta = timedelta(minutes=20)
     came_back_at: datetime = NOON
+    pace: Pace = field(default_factory=lambda: Pace(10**9))
 
     def __post_init__(self) -> None:
         self.clock = FixedClock(NOON + timedelta(minutes=5))
@@ -72,6 +74,7 @@ class Scene:
             JsonNotices(),
             self.catch_ups,
             self.clock,
+            self.pace,
             self.kept_for,
             INDEX_LAG,
             GRACE,
@@ -331,7 +334,7 @@ def test_a_client_that_is_slow_to_read_gets_the_rest_later() -> None:
     [(rest, delay)] = scene.catch_ups.requests
     scene.look(rest)
 
-    assert (done.sent, rest.is_second, delay) == (1, False, timedelta(seconds=30))
+    assert (done.sent, rest.is_second, delay) == (1, False, timedelta(seconds=10))
     assert scene.got() == ["a", "b"]
 
 
@@ -410,3 +413,64 @@ def test_a_message_that_finished_twice_comes_once() -> None:
     scene.look()
 
     assert scene.got() == ["a"]
+
+
+def test_a_look_goes_on_behind_those_of_others_after_some_seconds_of_sending() -> None:
+    scene = Scene()
+    names = [f"m-{number:04}" for number in range(1000)]
+    for number, name in enumerate(names):
+        scene.was_sent(name, NOON + timedelta(milliseconds=number))
+    began = scene.clock.now()
+
+    done = scene.look()
+
+    assert timedelta(seconds=5) <= scene.clock.now() - began < timedelta(seconds=6)
+    assert scene.catch_ups.requests == [(rest_of(done), timedelta())]
+    assert scene.got() == names[: done.sent]
+
+
+def test_several_looks_share_the_pace() -> None:
+    scene = Scene(pace=Pace(10))
+    for number in range(20):
+        scene.was_sent(f"m-{number}", NOON + timedelta(milliseconds=number))
+    began = scene.clock.now()
+
+    scene.look()
+
+    assert scene.clock.now() - began == pytest.approx(timedelta(seconds=1.9), abs=timedelta(seconds=0.1))
+
+
+def test_nothing_is_sent_once_the_admission_is_over() -> None:
+    scene = Scene(pace=Pace(10))
+    scene.table.remove(ID, None)
+    scene.connection = scene.comes_back(admitted_until=scene.clock.now() + timedelta(seconds=1))
+    for number in range(20):
+        scene.was_sent(f"m-{number}", NOON + timedelta(milliseconds=number))
+
+    done = scene.look()
+
+    assert done == CaughtUp(sent=done.sent, ended=True)
+    assert 8 <= done.sent <= 11
+
+
+def test_a_handshake_that_stays_pending_holds_up_nobody_else() -> None:
+    scene = Scene(came_back_at=NOON + 5 * MINUTE, results={ID: [SendResult.GONE]})
+    scene.was_sent("a", NOON + 4 * MINUTE)
+    began = scene.clock.now()
+
+    rest = rest_of(scene.look())
+
+    assert scene.clock.now() - began < timedelta(seconds=6)
+    assert scene.catch_ups.requests == [(rest, timedelta(seconds=10))]
+
+
+def test_a_look_that_comes_when_the_history_is_gone_tells_a_gap() -> None:
+    scene = Scene()
+    second = rest_of(scene.look())
+    scene.clock.advance(scene.kept_for + KEPT_LONGER - OVERLAP)
+    assert not scene.look(second).has_gap
+
+    scene.clock.advance(timedelta(milliseconds=1))
+
+    assert scene.look(second).has_gap
+    assert scene.got() == ["caught_up", "gap", "caught_up"]

@@ -9,7 +9,7 @@ from itertools import count
 
 import pytest
 
-from app.adapters.memory import MemoryConnectionTable, MemoryDeliveries, MemoryHistory
+from app.adapters.memory import MemoryConnectionTable, MemoryDeliveries
 from app.adapters.messages import JsonNotices
 from app.domain.catching_up import CatchUpClient
 from app.domain.delivery import Audience, Message, MessageId, SendResult
@@ -20,7 +20,7 @@ from app.domain.pace import Pace
 from app.domain.selection import Page, Selection
 from app.domain.sending import DeliverMessage
 from tests.builders import NEVER, a_connection, a_message
-from tests.fakes import FakeCatchUps, FixedClock, InlineWorkers
+from tests.fakes import FakeCatchUps, FixedClock, InlineWorkers, MemoryHistory
 from tests.thoroughness import examples, is_thorough
 from tests.turns import Actor, Step, every_order, some_orders
 
@@ -193,6 +193,7 @@ class Scene:
             JsonNotices(),
             self.catch_ups,
             self.clock,
+            Pace(10**9),
             kept_for=timedelta(days=1),
             index_lag=timedelta(seconds=5),
             grace=GRACE,

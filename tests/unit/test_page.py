@@ -107,6 +107,22 @@ def test_an_alert_from_another_site_is_refused(origin: str, stack: FakeStack, br
     assert stack.sent == []
 
 
+@pytest.mark.parametrize("path", ["/", "/connections", "/settings", "/switchboard.js"])
+def test_another_site_gets_nothing_by_a_script(browser: FlaskClient, path: str) -> None:
+    asked = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "cors"}
+
+    answer = browser.get(path, headers=asked)
+
+    assert (answer.status_code, answer.text) == (403, "Only the page itself may ask.")
+
+
+def test_another_site_may_link_to_the_page(browser: FlaskClient) -> None:
+    asked = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+
+    with browser.get("/", headers=asked) as answer:
+        assert answer.status_code == 200
+
+
 def test_an_alert_without_an_origin_is_refused(stack: FakeStack, browser: FlaskClient) -> None:
     answer = browser.post("/alerts", json=ALERT)
 

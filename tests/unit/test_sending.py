@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.adapters.memory import MemoryConnectionTable, MemoryDeliveries, MemoryHistory
+from app.adapters.memory import MemoryConnectionTable, MemoryDeliveries
 from app.adapters.threads import ThreadWorkers
 from app.domain.delivery import MAX_FRAME, Audience, Delivery, Message, Outcome, Progress, SendResult
 from app.domain.errors import AlreadyDelivered, DeliveryClaimed, InvalidMessage, StorageUnavailable
@@ -22,7 +22,7 @@ from app.domain.recipients import ReadRecipients
 from app.domain.selection import Page, Selection
 from app.domain.sending import MAX_FAILED, MAX_THROTTLED, MAX_WAITING, DeliverMessage
 from tests.builders import NOON, a_connection, a_message
-from tests.fakes import FakeCourier, FixedClock, InlineWorkers, LazyWorkers
+from tests.fakes import FakeCourier, FixedClock, InlineWorkers, LazyWorkers, MemoryHistory
 
 if TYPE_CHECKING:
     from app.domain.ports import Deliveries, RecipientPages
@@ -839,7 +839,7 @@ def test_a_message_whose_recipients_can_not_be_read_stays_under_way() -> None:
     assert history.calls == ["begin"]
 
 
-def test_a_message_that_does_not_get_into_the_history_is_sent_to_nobody_until_it_does() -> None:
+def test_a_message_that_does_not_get_into_the_history_is_sent_and_gets_into_it_the_next_time() -> None:
     sender = Sender([old()])
     history = Recorded(sender.clock)
     history.fails = 1
@@ -847,12 +847,12 @@ def test_a_message_that_does_not_get_into_the_history_is_sent_to_nobody_until_it
     with pytest.raises(StorageUnavailable, match="ThrottlingException"):
         sender.deliver(history=history)
     attempts = list(sender.courier.attempts)
-    sender.clock.advance(timedelta(minutes=10))
-    delivery = sender.deliver(until=sender.clock.now() + timedelta(minutes=5), history=history)
+    delivery = sender.deliver(history=history)
 
-    assert attempts == []
+    assert attempts == ["c-1"]
     assert outcomes(delivery) == {Outcome.DELIVERED: 1}
-    assert sender.courier.attempts == ["c-1"]
+    assert sender.courier.attempts == attempts
+    assert history.calls[-2:] == ["begin", "finish"]
 
 
 @pytest.mark.parametrize("page_size", [3, 10, 100])

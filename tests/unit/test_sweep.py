@@ -16,6 +16,7 @@ from app.adapters.memory import MemoryConnectionTable
 from app.adapters.threads import ThreadWorkers
 from app.domain.errors import StorageUnavailable
 from app.domain.events import Ended
+from app.domain.history import position
 from app.domain.lifecycle import ProbeResult
 from app.domain.model import Connection, ConnectionId, Entry, Tombstone
 from app.domain.sweep import Outcome, Report, SweepConnections, segment_at
@@ -481,6 +482,7 @@ def test_a_sweep_with_keep_alive_sends_a_frame_in_the_place_of_each_probe() -> N
     report = swept(table, gateway, keep_alive=True)
 
     assert sorted(gateway.kept_alive) == ["gone", "here", "slow"]
+    assert gateway.positions == [position(NOON)]
     assert (gateway.probed, gateway.closed) == ([], ["over"])
     assert ids(table) == {"here", "slow", "young"}
     assert counted(report) == {

@@ -854,8 +854,8 @@ def test_a_queue_that_does_not_take_a_client_fails_the_change_and_takes_it_the_n
 
     with pytest.raises(QueueUnavailable, match="RequestThrottled"):
         returning.connect(a_returning_tab())
-    assert returning.events == []
-    assert returning.process(connected(a_returning_tab())) == [Joined(DASHBOARD, session_of(a_tab("c-1")))]
+    assert returning.events == [Joined(DASHBOARD, session_of(a_tab("c-1")))]
+    assert returning.process(connected(a_returning_tab())) == []
     assert len(returning.put) == 1
 
 

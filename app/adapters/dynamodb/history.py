@@ -7,14 +7,13 @@ from typing import Any
 from app.adapters.dynamodb.items import MILLISECOND, SECOND, UNKNOWN_TIME, Value, number, time_from
 from app.adapters.dynamodb.transport import Transport
 from app.domain.delivery import Audience, Message, MessageId
-from app.domain.history import OVERLAP, UNDER_WAY_FOR, KeptMessage, Place, Scope, scopes_of
+from app.domain.history import KEPT_LONGER, UNDER_WAY_FOR, KeptMessage, Place, Scope, scopes_of
 from app.domain.model import AccountId, ClientId, RegionName
 from app.domain.ports import Clock
 
 _UNDER_WAY = "under way/"
 _FINISHED = "finished/"
 _DIGITS = 15  # of epoch milliseconds, so that texts are in the order of time
-_LATE = timedelta(minutes=5)  # a look that comes late finds what was kept when the client came back
 
 
 class DynamoDBHistory:
@@ -33,7 +32,7 @@ class DynamoDBHistory:
         self._transport = transport
         self._table = table
         self._clock = clock
-        self._kept_for = kept_for + OVERLAP + _LATE
+        self._kept_for = kept_for + KEPT_LONGER
         self._unscoped = unscoped
 
     def begin(self, message: Message, audience: Audience) -> None:

@@ -5,6 +5,7 @@ nothing: one of its calls takes 1.6 ms of CPU (Python 3.13, botocore 1.44), one
 of libcurl's 0.1 ms, and a sweep or an alert makes thousands.
 """
 
+import json
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
@@ -19,7 +20,7 @@ from botocore.session import Session
 
 from app.adapters.gateway.endpoints import Endpoint, Endpoints
 from app.adapters.gateway.requests import Answer, Credentials, Kind, Request, Requests
-from app.domain.delivery import KEEP_ALIVE, SendResult
+from app.domain.delivery import SendResult
 from app.domain.lifecycle import ProbeResult
 from app.domain.model import Connection
 
@@ -90,9 +91,10 @@ class ManagementApiGateway:
             yield connection, _probe_result(answer, ProbeResult.ALIVE)
 
     def keep_alive(
-        self, connections: Iterable[Connection | None]
+        self, connections: Iterable[Connection | None], since: str
     ) -> Iterator[tuple[Connection, ProbeResult]]:
-        for connection, answer in self._call("POST", connections, KEEP_ALIVE, repeatable=True):
+        frame = json.dumps({"type": "keepalive", "since": since}).encode()
+        for connection, answer in self._call("POST", connections, frame, repeatable=True):
             yield connection, _probe_result(answer, ProbeResult.ALIVE)
 
     def close(self, connection: Connection) -> ProbeResult:
