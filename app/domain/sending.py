@@ -94,7 +94,7 @@ class DeliverMessage:
         """
         checked(message)
         delivery = self.deliveries.claim(message, str(audience), until=claimed_until)
-        unkept = self._begin(message, audience)
+        self._keep(message, audience, delivery)
         run = _Run(self, message, audience, delivery, until)
         try:
             for connection, result in self.courier.deliver(message.frame, run.connections()):
@@ -102,35 +102,29 @@ class DeliverMessage:
         finally:
             run.close()
         finished_at = self.clock.now() if run.is_complete else None
-        if finished_at is not None and (unkept := unkept or self._finish(message, audience, finished_at)):
-            run.fault, finished_at = (
-                unkept,
-                None,
-            )  # the next invocation keeps it, and sends no more
+        if self.history is not None and finished_at is not None:
+            try:
+                self.history.finish(message, audience, finished_at)
+            except StorageUnavailable as error:  # the next invocation finishes it, and sends no more
+                run.fault, finished_at = error, None
         released = self.deliveries.release(delivery, run.progress(), finished_at)
         if run.fault is not None:
             raise run.fault
         return released
 
-    def _begin(self, message: Message, audience: Audience) -> StorageUnavailable | None:
+    def _keep(self, message: Message, audience: Audience, delivery: Delivery) -> None:
         """Keep the message before a recipient is read: who comes back from now on finds it.
 
-        Return why it is not kept; it is sent all the same.
+        If it can't be kept, it must not be sent: a client whose index entry comes late
+        would get it neither now nor later.
         """
+        if self.history is None:
+            return
         try:
-            if self.history is not None:
-                self.history.begin(message, audience)
-        except StorageUnavailable as error:
-            return error
-        return None
-
-    def _finish(self, message: Message, audience: Audience, at: datetime) -> StorageUnavailable | None:
-        try:
-            if self.history is not None:
-                self.history.finish(message, audience, at)
-        except StorageUnavailable as error:
-            return error
-        return None
+            self.history.begin(message, audience)
+        except StorageUnavailable:
+            self.deliveries.release(delivery, delivery.progress, None)
+            raise
 
 
 @dataclass(slots=True)

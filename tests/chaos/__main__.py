@@ -1,6 +1,7 @@
 """``make chaos``: ten thousand connections under faults; then the table is compared with the truth.
 
 Then a message is sent to as many clients under faults, and another whose process is killed.
+At last, clients leave and return while messages flow, and none may be missed.
 """
 
 import argparse
@@ -35,8 +36,8 @@ def main() -> None:
             outcome = asyncio.run(_stoppable(options, database))
     except (pytest.skip.Exception, pytest.fail.Exception) as no_database:
         sys.exit(str(no_database))
-    except TimeoutError:
-        sys.exit(f"Not done within {options.limit} (seed {options.seed}).")
+    except TimeoutError as error:
+        sys.exit(f"{str(error) or f'Not done within {options.limit}'} (seed {options.seed}).")
     except (asyncio.CancelledError, KeyboardInterrupt):
         sys.exit(f"Ended before it was done (seed {options.seed}).")
     show(console, outcome, options.seed)
@@ -56,8 +57,12 @@ def _options() -> Options:
     parser.add_argument("--workers", type=int, default=8, help="processes")
     parser.add_argument("--stops", type=int, default=3, help="of the database")
     parser.add_argument("--recipients", type=int, default=10_000, help="of a message")
+    parser.add_argument("--clients", type=int, default=1000, help="that leave and return")
+    parser.add_argument("--messages", type=int, default=10_000, help="meanwhile")
+    parser.add_argument("--returns", type=int, default=5000, help="of these clients; 0 leaves them out")
     parser.add_argument("--seed", type=int, default=None, help="of the plan; random by default")
-    parser.add_argument("--minutes", type=float, default=5, help="time limit of the run")
+    parser.add_argument("--minutes", type=float, default=5, help="time limit of the run before that")
+    parser.add_argument("--returning-minutes", type=float, default=8, help="time limit of the returns")
     parser.add_argument("--flaw", choices=list(Flaw), default="", help="a mistake that the run has to detect")
     chosen = parser.parse_args()
     return Options(
@@ -66,7 +71,11 @@ def _options() -> Options:
         workers=chosen.workers,
         stops=chosen.stops,
         recipients=chosen.recipients,
+        clients=chosen.clients,
+        messages=chosen.messages,
+        returns=chosen.returns,
         limit=timedelta(minutes=chosen.minutes),
+        returning_limit=timedelta(minutes=chosen.returning_minutes),
         flaw=chosen.flaw,
     )
 

@@ -1,4 +1,7 @@
-"""A run: a plan is carried out while the table is swept; the table is checked; then messages are sent."""
+"""A run: a plan is carried out while the table is swept; the table is checked; then messages are sent.
+
+At last, clients leave and return while messages flow.
+"""
 
 import asyncio
 import time
@@ -14,12 +17,13 @@ from tests.chaos.figures import Outcome
 from tests.chaos.gateway import ManagementApi, management_api
 from tests.chaos.plan import a_plan
 from tests.chaos.proxy import FaultyProxy, faulty_proxy
+from tests.chaos.returning import Task, returning
 from tests.chaos.scene import Scene
 from tests.chaos.sweeping import SEGMENTS, Sweeper, a_sweeper
 from tests.chaos.tokens import Tokens
 from tests.chaos.truth import Truth
 from tests.chaos.workers import running_workers
-from tests.dynamodb_local import REGION, a_client, create_table
+from tests.dynamodb_local import REGION, a_client, create_table, running_dynamodb_local
 from tests.sending.checks import faults, killed
 from tests.sending.scene import a_scene
 
@@ -35,7 +39,11 @@ class Options:
     workers: int = 8
     stops: int = 3
     recipients: int = 10_000
+    clients: int = 1000
+    messages: int = 10_000
+    returns: int = 5000
     limit: timedelta = timedelta(minutes=5)
+    returning_limit: timedelta = timedelta(minutes=8)
     flaw: str = ""
 
 
@@ -43,7 +51,7 @@ async def run(options: Options, database: Database) -> Outcome:
     """Carry out the plan on *database*, in a new table.
 
     Raises:
-        TimeoutError: the limit is exceeded.
+        TimeoutError: a limit is exceeded.
     """
     began = time.monotonic()
     outcome, truth = Outcome(), Truth()
@@ -70,6 +78,8 @@ async def run(options: Options, database: Database) -> Outcome:
         await Ending(table, truth, sweeper, outcome).check()
         if options.recipients:
             await asyncio.to_thread(_send, options, client.meta.endpoint_url, outcome)
+    if options.returns:
+        await _return(options, outcome)
     outcome.figures.count("run", "seconds", round(time.monotonic() - began))
     return outcome
 
@@ -84,6 +94,25 @@ def _send(options: Options, database: str, outcome: Outcome) -> None:
         for it in outcome.verdicts
         if it.is_met is False
     ]
+
+
+async def _return(options: Options, outcome: Outcome) -> None:
+    """Let clients leave and return while messages flow; the database is in memory, since a disk is slow."""
+    limit = options.returning_limit
+    with running_dynamodb_local() as endpoint:
+        task = Task(
+            str(options.seed),
+            endpoint,
+            options.clients,
+            options.messages,
+            options.returns,
+            limit.total_seconds(),
+            options.flaw,
+        )
+        try:
+            await returning(task, outcome)
+        except TimeoutError:
+            raise TimeoutError(f"The clients that return are not done within {limit}") from None
 
 
 @asynccontextmanager

@@ -9,10 +9,14 @@ from datetime import timedelta
 
 import pytest
 
+from tests.chaos.clients import a_plan_of_returns
 from tests.chaos.database import Database, a_database
 from tests.chaos.figures import Outcome
 from tests.chaos.flaws import Flaw
+from tests.chaos.missed import MISSED, NOT_GOT
 from tests.chaos.plan import a_plan
+from tests.chaos.returning import IN_MEMORY, Task
+from tests.chaos.returning import run as run_returns
 from tests.chaos.run import Options, run
 from tests.thoroughness import is_thorough
 
@@ -85,3 +89,36 @@ def test_the_seed_determines_the_plan() -> None:
 
     assert plan == a_plan(4, lifecycles=200, stops=1)
     assert plan != a_plan(5, lifecycles=200, stops=1)
+
+
+def a_small_run_of_returns(endpoint: str) -> Outcome:
+    return run_returns(Task("4", endpoint, clients=8, messages=30, returns=30, limit=60))
+
+
+def test_clients_that_return_have_every_message_and_the_memory_has_what_the_database_has(
+    dynamodb_local: str,
+) -> None:
+    outcome = a_small_run_of_returns(dynamodb_local)
+
+    assert outcome.differences == []
+    assert outcome.figures.of(NOT_GOT)[MISSED] == 0
+    assert outcome.figures.of("messages that they got")["by catching up"] > 0
+    assert outcome.figures.of("clients that return")["gaps announced"] > 0
+    assert outcome == a_small_run_of_returns(IN_MEMORY)
+
+
+def test_a_run_detects_clients_that_move_on_before_they_are_caught_up() -> None:
+    sizes = {"clients": 40, "messages": 400, "returns": 200}
+    outcome = run_returns(Task("1", IN_MEMORY, **sizes, limit=60, flaw=Flaw.MOVES_SINCE_EARLY))
+
+    assert outcome.figures.of(NOT_GOT)[MISSED] > 0
+
+
+def test_the_seed_determines_the_plan_of_returns() -> None:
+    sizes = {"clients": 12, "messages": 60, "returns": 60}
+    plan = a_plan_of_returns("1", **sizes)
+
+    assert plan == a_plan_of_returns("1", **sizes)
+    assert plan != a_plan_of_returns("2", **sizes)
+    sent = [*plan.messages, *(it for client in plan.clients for stay in client.stays for it in stay.messages)]
+    assert len(sent) == len({message.id for _, message in sent}) == 60
