@@ -21,8 +21,8 @@ from app.domain.selection import Page, Selection
 from app.domain.sending import DeliverMessage
 from tests.builders import NEVER, a_connection, a_message
 from tests.fakes import FakeCatchUps, FixedClock, InlineWorkers, MemoryHistory
+from tests.steps import Actor, Step, every_order, some_orders
 from tests.thoroughness import examples, is_thorough
-from tests.turns import Actor, Step, every_order, some_orders
 
 ACCOUNT = AccountId("123456789012")
 AUDIENCE = Audience(account=ACCOUNT)
