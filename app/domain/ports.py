@@ -227,8 +227,8 @@ class RecipientPages(Protocol):
     def page(self, selection: "Selection", after: str | None = None) -> "Page":
         """Return a page like ``ConnectionTable.page``.
 
-        ``source_ip``, ``user_agent``, ``principal_id`` and ``attributes`` may be left
-        out of its connections.
+        ``source_ip``, ``user_agent``, ``principal_id``, ``attributes`` and ``since`` may
+        be left out of its connections.
 
         Raises:
             InvalidSelection: *after* is not the token of a page of this selection.

@@ -150,4 +150,4 @@ def test_a_message_is_read_for_exactly_those_whom_it_concerns(
 
 def _needed(connection: Connection) -> Connection:
     """What sending needs of *connection*."""
-    return connection._replace(source_ip="", user_agent=None, principal_id=None, attributes={})
+    return connection._replace(source_ip="", user_agent=None, principal_id=None, attributes={}, since=None)

@@ -20,6 +20,7 @@ from tests.sending.scene import ACCESS_KEY, Scene, done
 
 RATE = Settings().send_rate
 LIMIT, BURST = 3000, 300
+_UNHURRIED = 2000  # messages per second, so that it is not over before the process is killed
 _CLAIM = 4  # s, of the process that is killed
 _PATIENCE = timedelta(minutes=2)
 
@@ -92,7 +93,7 @@ def killed(scene: Scene, recipients: int, dynamodb: str) -> list[Verdict]:
     session = boto3.session.Session(ACCESS_KEY, ACCESS_KEY, region_name=REGION)
     with closing(session.client("dynamodb", endpoint_url=dynamodb)) as client:
         table = create_table(client, "DeliveriesTable")
-    task = scene.task(recipients, RATE)._replace(
+    task = scene.task(recipients, _UNHURRIED)._replace(
         reading=scene.pages, deliveries=dynamodb, table=table, claim=_CLAIM
     )
     scene.gateway.follow(Plan())

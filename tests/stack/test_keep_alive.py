@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from websockets.sync.client import ClientConnection
 
+from app.domain.history import moment
 from app.domain.model import Connection
 from infra.clients import messages_of, open_client
 from infra.deploy import GRACE
@@ -69,7 +70,9 @@ def test_an_idle_client_stays_connected_while_sweeps_keep_it_alive() -> None:
             return len(received) >= sent
 
         eventually(all_received)
-        assert received == [{"type": "keepalive"}] * sent
+        assert [frame["type"] for frame in received] == ["keepalive"] * sent
+        positions = [moment(frame["since"]) for frame in received]
+        assert positions == sorted(it for it in positions if it is not None)
 
         assert stack.invoke("Sweep", {"dryRun": True})["alive"] == 1  # by a probe
         eventually(lambda: client.close_code is not None, within=LONG)

@@ -143,6 +143,7 @@ def test_an_audience_that_is_none_is_refused_with_a_sentence(given: Any, sentenc
     [
         ({"id": ""}, "The message's id must be 1 to 128 printable characters."),
         ({"id": "x" * 129}, "The message's id must be 1 to 128 printable characters."),
+        ({"id": "@17"}, "The message's id must not begin with @, as a position in the history does."),
         ({"id": 7}, "The message's id must be 1 to 128 printable characters."),
         ({"id": "a\nb"}, "The message's id must be 1 to 128 printable characters."),
         ({"type": ""}, "The message's type must be 1 to 256 printable characters."),
