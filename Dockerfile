@@ -17,12 +17,12 @@ RUN uv export --quiet --frozen --no-dev --no-emit-project --output-file requirem
         --requirements requirements.txt \
     && rm -rf dependencies/bin dependencies/.lock
 
-# What no function reads: botocore's descriptions of the 400 AWS services but two, boto3's of its resource classes,
+# What no function reads: botocore's descriptions of the 400 AWS services but three, boto3's of its resource classes,
 # and the C files that the injector's wheel was compiled from. botocore looks through all those folders, three times,
 # before it builds a client. An adapter that calls another service through it adds that folder here; until then its
 # function does not start, and says why (UnknownServiceError).
 RUN cd dependencies/botocore \
-    && mv data all && mkdir data && mv all/*.json all/dynamodb all/sqs data && rm -r all \
+    && mv data all && mkdir data && mv all/*.json all/dynamodb all/events all/sqs data && rm -r all \
     && rm -rf ../boto3/data ../boto3/examples \
     && rm -f ../dependency_injector/*.c
 

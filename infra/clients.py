@@ -20,27 +20,27 @@ from websockets.typing import Origin, Subprotocol
 
 from app.domain.model import PROTOCOL
 
-_MESSAGES_WITHIN = 0.2  # seconds, on loopback
 _LOOK_AGAIN = 0.02  # seconds
 _PATIENCE = 29  # seconds, as long as API Gateway waits for the function
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER, on, for 0 s
 
 
 def messages_of(client: ClientConnection) -> list[dict[str, Any]]:
-    """Return the messages that *client* has received, once none has come for a while.
+    """Return the messages that have been sent to *client* since the last call.
 
-    It looks again and again: under faketime(1), a wait with a time-out does not end.
+    It reads up to the pong, which the emulator sends after them. It looks again and
+    again: under faketime(1), a wait with a time-out does not end.
     """
     messages: list[dict[str, Any]] = []
-    deadline = time.monotonic() + _MESSAGES_WITHIN
-    while time.monotonic() < deadline:
+    pong = client.ping()
+    while True:
+        is_last = pong.is_set()
         try:
             messages.append(json.loads(client.recv(timeout=0)))
         except TimeoutError:
+            if is_last:
+                return messages
             time.sleep(_LOOK_AGAIN)
-        else:
-            deadline = time.monotonic() + _MESSAGES_WITHIN
-    return messages
 
 
 def open_client(

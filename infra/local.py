@@ -39,6 +39,7 @@ UNLIKE_AWS = (
     "$disconnect has close code 1006 unless the connection was idle, and no event is lost.",
     "The functions' log records go to a file. WebSockets have no access log, metrics or alarms.",
     "No item expires by its ttl.",
+    "A PresenceBus that does not exist is not refused.",
     "A stream record that the function returns as failed is not delivered again.",
     "A batch on which that function raises is repeated whole, never halved, without a limit.",
     "The schedule sends no time: a sweep takes its turn from its own clock.",

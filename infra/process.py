@@ -20,8 +20,10 @@ from infra.stack import LocalStackFailure
 _HERE = Path(__file__).parent
 _SCRIPT = _HERE / "emulator.py"
 _HOST = "127.0.0.1"
-_READY_WITHIN = 30  # seconds; it takes about one
+_READY_WITHIN = 120  # seconds; it takes about one, and much longer on a busy machine
+_LOOK_AGAIN = 0.05  # seconds
 _SERVER_PORTS = range(20_000, 32_768)
+_ENDED = "ZX"  # states of a process: a zombie, and dead
 CLOCK = ("FAKETIME", "LD_PRELOAD", "DYLD_")
 """The variables of faketime(1) begin with these; all processes must have one clock."""
 
@@ -57,6 +59,8 @@ def ministack(directory: Path, idle_limit: timedelta = IDLE_LIMIT) -> Iterator[s
         with suppress(ProcessLookupError):  # it ended by itself
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
+        while _is_running(group=process.pid):  # a function may still write to *directory*
+            time.sleep(_LOOK_AGAIN)
 
 
 def find_uv() -> str | None:
@@ -129,5 +133,15 @@ def _wait_until_ready(process: subprocess.Popen[bytes], port: int) -> None:
             connection.request("GET", "/_ministack/ready")
             if connection.getresponse().status == HTTPStatus.OK:
                 return
-        time.sleep(0.05)
+        time.sleep(_LOOK_AGAIN)
     raise LocalStackFailure(f"MiniStack did not answer within {_READY_WITHIN} s.")
+
+
+def _is_running(*, group: int) -> bool:
+    """Return whether a process of *group* has not ended (proc_pid_stat(5)); false where there is no /proc."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended meanwhile
+            state, _, its_group, *_ = stat.read_text(errors="replace").rpartition(")")[2].split()
+            if int(its_group) == group and state not in _ENDED:
+                return True
+    return False

@@ -1,11 +1,14 @@
-"""Wait for a condition."""
+"""How long tests wait."""
 
 import time
 from collections.abc import Callable
 from datetime import timedelta
 
+LONGEST = 600
+"""Seconds of a command, after which it counts as hung."""
 
-def eventually(is_true: Callable[[], bool], *, within: timedelta = timedelta(seconds=10)) -> None:
+
+def eventually(is_true: Callable[[], bool], *, within: timedelta = timedelta(seconds=60)) -> None:
     """Check again and again until *is_true*.
 
     Raises:

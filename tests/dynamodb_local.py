@@ -7,20 +7,22 @@ redistribution, so it is not in the repository.
 """
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+import boto3
 import pytest
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.wait_strategies import HttpWaitStrategy
@@ -102,11 +104,34 @@ def a_client(endpoint: str | None) -> "DynamoDBClient":
 def create_table(client: "DynamoDBClient", table: str = "ConnectionsTable") -> str:
     """Create a table with the properties of the template's resource *table*, and return its name."""
     name = f"{table}-{uuid4().hex}"
-    client.create_table(**table_properties(table) | {"TableName": name})
+    stream = {"StreamSpecification": {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}}
+    client.create_table(**table_properties(table) | stream | {"TableName": name})
     client.get_waiter("table_exists").wait(TableName=name, WaiterConfig={"Delay": 1})
     if (ttl := time_to_live(table)) is not None:
         client.update_time_to_live(TableName=name, TimeToLiveSpecification=ttl)
     return name
+
+
+def stream_records(client: "DynamoDBClient", table: str) -> list[dict[str, Any]]:
+    """Return the records of the table's stream so far, as Lambda gets them."""
+    session = boto3.session.Session()
+    with closing(
+        session.client("dynamodbstreams", endpoint_url=client.meta.endpoint_url, region_name=REGION)
+    ) as streams:
+        return records_of(streams, table)
+
+
+def records_of(streams: Any, table: str) -> list[dict[str, Any]]:
+    """Return the records of the table's stream so far, as Lambda gets them."""
+    [stream] = streams.list_streams(TableName=table)["Streams"]
+    arn = stream["StreamArn"]
+    [shard] = streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]
+    iterator = streams.get_shard_iterator(
+        StreamArn=arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
+    )["ShardIterator"]
+    records = json.dumps(streams.get_records(ShardIterator=iterator)["Records"], default=str)
+    as_lambda_gets_them: list[dict[str, Any]] = json.loads(records)
+    return as_lambda_gets_them
 
 
 @contextmanager

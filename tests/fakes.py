@@ -1,4 +1,4 @@
-"""Fakes of ports. The contract tests of Clock, Gateway, History, KeyStore and Tickets run on them, too."""
+"""Fakes of ports. The contract tests of their ports run on most of them, too."""
 
 import time
 from collections import deque

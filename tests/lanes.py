@@ -134,6 +134,8 @@ class LaneSummary:
                 left_out.append(f"all that wants DynamoDB Local ({no_docker}, and {no_java})")
         if no_node := node_is_missing():
             left_out.append(f"lane client ({no_node})")
+        if no_npm := no_node or missing_commands("npm"):
+            left_out.append(f"AsyncAPI's parser ({no_npm})")
         if find_browser() is None:
             left_out.append(f"lane browser ({NO_BROWSER})")
         return [

@@ -60,7 +60,8 @@ def peer(*talks: Talk, tls: SSLContext | None = None) -> Iterator[Peer]:
             threads[0].join()
             for connection in connections:
                 with suppress(OSError):  # it may have ended already
-                    connection.shutdown(socket.SHUT_RDWR)
+                    # not SSLSocket's own, which takes the TLS away from a talk that is still going on
+                    socket.socket.shutdown(connection, socket.SHUT_RDWR)
             for thread in threads:
                 thread.join()
 

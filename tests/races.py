@@ -12,6 +12,7 @@ from app.adapters.memory import MemoryPresenceStore
 from app.domain.model import Connection, ConnectionId, Entry, Removed, Tombstone
 from app.domain.operations import EvictConnection
 from app.domain.ports import Gateway
+from app.domain.sessions import Sessions
 from app.domain.sweep import Report, SweepConnections
 from app.domain.tracking import Change, TrackPresence
 from tests import stores
@@ -90,7 +91,7 @@ class Operations:
         workers = InlineWorkers()
         self._track = TrackPresence(
             self.table,
-            MemoryPresenceStore(),
+            Sessions(MemoryPresenceStore(), self.clock),
             RecordingPublisher(),
             EvictConnection(self.table, self.gateway, self.clock, GRACE),
             self.clock,

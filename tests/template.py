@@ -11,6 +11,8 @@ from samtranslator.parser.parser import Parser
 from samtranslator.translator.translator import Translator
 from samtranslator.yaml_helper import yaml_parse
 
+from infra.cost.template import holds
+
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import TimeToLiveSpecificationTypeDef
 
@@ -109,7 +111,11 @@ def _with_values(node: Any, values: dict[str, Any]) -> Any:
         case {"Ref": str(name)} if name in values:
             return values[name]
         case dict():
-            return {key: _with_values(child, values) for key, child in node.items()}
+            return {
+                key: _with_values(included, values)
+                for key, child in node.items()
+                for included in _without_excluded([child], values)
+            }
         case list():
             return [_with_values(child, values) for child in _without_excluded(node, values)]
         case _:
@@ -117,7 +123,7 @@ def _with_values(node: Any, values: dict[str, Any]) -> Any:
 
 
 def _without_excluded(nodes: list[Any], values: dict[str, Any]) -> Iterator[Any]:
-    """Return the nodes of a list without those whose condition is false."""
+    """Return *nodes* without those whose condition is false."""
     for node in nodes:
         match node:
             case {"Fn::If": [condition, included, {"Ref": "AWS::NoValue"}]}:
@@ -128,16 +134,4 @@ def _without_excluded(nodes: list[Any], values: dict[str, Any]) -> Iterator[Any]
 
 
 def _holds(condition: Any, values: dict[str, Any]) -> bool:
-    match condition:
-        case {"Condition": str(name)}:
-            return _holds(source()["Conditions"][name], values)
-        case {"Fn::Equals": [{"Ref": str(parameter)}, value]}:
-            return str(values[parameter]) == str(value)
-        case {"Fn::Not": [child]}:
-            return not _holds(child, values)
-        case {"Fn::And": children}:
-            return all(_holds(child, values) for child in children)
-        case {"Fn::Or": children}:
-            return any(_holds(child, values) for child in children)
-        case _:
-            raise NotImplementedError(condition)
+    return holds(condition, source()["Conditions"], values)

@@ -19,6 +19,8 @@ from app.domain.model import Connection, ConnectionId, Entry, Removed, Tombstone
 from app.domain.selection import Page, Selection
 from tests.builders import a_bare_connection
 
+_A_WHILE = 0.05  # seconds, in which another thread or process writes, on a busy machine too
+
 
 class Right(MemoryConnectionTable):
     """The right adapter, as a factory of itself."""
@@ -88,7 +90,7 @@ class LosesConcurrentWrites(Right):
     def delete_exact(self, entry: Entry) -> bool:
         before = dict(self._entries)
         is_deleted = super().delete_exact(entry)
-        sleep(0.001)  # in which another thread may write
+        sleep(_A_WHILE)
         self._entries = {name: it for name, it in before.items() if it != entry}
         return is_deleted
 
@@ -172,8 +174,8 @@ class InAFile(Right):
             return super().tombstone(tombstone)
 
     def get(self, connection_id: ConnectionId) -> Connection | None:
-        self._load()
-        return super().get(connection_id)
+        entry = self._read().get(connection_id)  # not self._entries: another thread may be changing them
+        return entry if isinstance(entry, Connection) else None
 
     def delete_exact(self, entry: Entry) -> bool:
         with self._transaction():
@@ -192,9 +194,13 @@ class InAFile(Right):
             self._save()
 
     def _load(self) -> None:
-        self._entries = {}
-        if self._file.exists():
-            self._entries = pickle.loads(self._file.read_bytes())  # noqa: S301 - the tests' own file
+        self._entries = self._read()
+
+    def _read(self) -> dict[ConnectionId, Entry]:
+        if not self._file.exists():
+            return {}
+        entries: dict[ConnectionId, Entry] = pickle.loads(self._file.read_bytes())  # noqa: S301 - the tests' own file
+        return entries
 
     def _save(self) -> None:
         new = self._file.with_suffix(f".{os.getpid()}")
@@ -207,7 +213,7 @@ class LosesWritesOfOtherProcesses(InAFile):
     def _transaction(self) -> Iterator[None]:
         self._load()
         yield
-        sleep(0.001)  # in which another process may write
+        sleep(_A_WHILE)
         self._save()
 
 
@@ -216,7 +222,7 @@ class RemovesInTwoSteps(InAFile):
         existing = self.get(connection_id)
         if existing is None or is_older(connected_at, existing.connected_at):
             return Removed(None)
-        sleep(0.005)  # in which another process may write
+        sleep(_A_WHILE)
         super().remove(connection_id, None)
         return Removed(existing)
 
@@ -226,7 +232,7 @@ class DeletesInTwoSteps(InAFile):
         connection_id = entry.id if isinstance(entry, Connection) else entry.connection_id
         if (existing := self.get(connection_id)) != entry:
             return False
-        sleep(0.005)  # in which another process may write
+        sleep(_A_WHILE)
         return super().remove(connection_id, None) == Removed(existing)
 
 
@@ -235,9 +241,8 @@ class AnswersBeforeTheWriteIsDurable(InAFile):
         super().__init__(environ)
         atexit.register(super()._save)
 
-    def _load(self) -> None:
-        if not self._entries:
-            super()._load()
+    def _read(self) -> dict[ConnectionId, Entry]:
+        return self._entries or super()._read()
 
     def _save(self) -> None:
         """It is done when the process ends."""

@@ -1,6 +1,7 @@
 """Connections, presence and deliveries in this process's memory, for tests and for trying things out."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from itertools import count
 from threading import Lock
@@ -17,7 +18,7 @@ from app.domain.errors import (
 from app.domain.lifecycle import ConnectionRef
 from app.domain.model import Connection, ConnectionId, Entry, Removed, Tombstone, is_older
 from app.domain.ports import Clock
-from app.domain.presence import Client, Presence
+from app.domain.presence import Client, Presence, SessionId
 from app.domain.selection import Page, Selection
 
 
@@ -88,18 +89,43 @@ class MemoryConnectionTable:
 
 
 class MemoryPresenceStore:
-    """PresenceStore in dictionaries. Thread-safe."""
+    """PresenceStore in dictionaries. Thread-safe. *changed* gets each change: before, and after."""
 
-    def __init__(self) -> None:
+    def __init__(self, changed: Callable[[Presence, Presence], object] = lambda *_: None) -> None:
         self._presences: dict[Client, Presence] = {}
+        self._further: dict[SessionId, set[ConnectionRef]] = {}
         self._left: dict[ConnectionId, datetime] = {}
+        self._changed = changed
+        self._versions = count(1)
         self._lock = Lock()
 
     def change(self, client: Client, step: Callable[[Presence], Presence]) -> Presence:
+        while True:
+            before = self._presences.get(client, Presence(client))
+            after = step(before)
+            if after == before:
+                return before
+            with self._lock:
+                if self._presences.get(client, before).version == before.version:
+                    after = replace(after, version=str(next(self._versions)))
+                    self._presences[client] = after
+                    self._changed(before, after)
+                    return after
+
+    def add_further(self, session: SessionId, ref: ConnectionRef) -> None:
         with self._lock:
-            presence = step(self._presences.get(client, Presence(client)))
-            self._presences[client] = presence
-            return presence
+            self._further.setdefault(session, set()).add(ref)
+
+    def remove_further(self, session: SessionId, ref: ConnectionRef) -> None:
+        with self._lock:
+            self._further.get(session, set()).discard(ref)
+
+    def newest_further(self, session: SessionId) -> ConnectionRef | None:
+        return max(self.further(session), key=_by_age, default=None)
+
+    def further(self, session: SessionId) -> Iterator[ConnectionRef]:
+        with self._lock:
+            return iter(list(self._further.get(session, ())))
 
     def mark_left(self, ref: ConnectionRef) -> None:
         with self._lock:
@@ -161,3 +187,7 @@ def _identity(entry: Entry) -> tuple[type[Entry], datetime | None, datetime]:
     if isinstance(entry, Tombstone):
         return Tombstone, entry.connected_at, entry.closed_at
     return Connection, entry.connected_at, entry.created_at
+
+
+def _by_age(ref: ConnectionRef) -> tuple[bool, datetime]:
+    return not ref.is_of_known_age, ref.began_at

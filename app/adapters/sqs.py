@@ -29,7 +29,7 @@ class _Queue:
     """A queue that its *name* names, in *region*. Thread-safe."""
 
     def __init__(
-        self, *, name: str, region: str, connect_timeout: timedelta, read_timeout: timedelta
+        self, *, name: str, region: str, connect_timeout: timedelta, read_timeout: timedelta, attempts: int
     ) -> None:
         self._name = name
         self._client = boto3.session.Session().client(
@@ -38,7 +38,7 @@ class _Queue:
             config=Config(
                 connect_timeout=connect_timeout.total_seconds(),
                 read_timeout=read_timeout.total_seconds(),
-                retries={"mode": "standard", "total_max_attempts": 3},
+                retries={"mode": "standard", "total_max_attempts": attempts},
             ),
         )
         self._url: str | None = None

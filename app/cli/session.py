@@ -219,5 +219,8 @@ def _refused(code: str, message: str, table: str, named_by: str) -> str | None:
     if code in _CREDENTIALS_REFUSED:
         return _unavailable(code, table)
     if code == "ValidationException" and "index" in message:
-        return f"The table {table} lacks an index for that, or is still building it: {message}"
+        return (
+            f"The table {table} lacks an index for that (set CLIENT_INDEX or ACCOUNT_INDEX to false, and the "
+            f"whole table is read), or is still building it: {message}"
+        )
     return None

@@ -1,39 +1,21 @@
 """What decides who may come in: a part of the container of the handshakes."""
 
-import os
-from typing import Any, ClassVar
-
-from dependency_injector import containers, providers
+from dependency_injector import providers
 
 from app.adapters.clock import SystemClock
-from app.adapters.dynamodb.direct import direct_transport
-from app.containers.imports import Imported, no_transport
+from app.containers.imports import Imported
+from app.containers.transport import SharedTransport
 from app.domain import ports
 from app.domain.handshakes import OpenAdmission
-from app.settings import Settings, required
+from app.settings import required
 
 
-class Admission(containers.DeclarativeContainer):
+class Admission(SharedTransport):
     """Admission, and the transport that it shares with the store, each built once."""
 
-    settings = providers.Dependency(instance_of=Settings)
-    environ = providers.Object(os).provided.environ  # of the module, since compile.py needs its name
+    settings, environ = SharedTransport.settings, SharedTransport.environ
+    transport, restorable = SharedTransport.transport, SharedTransport.restorable
     clock: providers.Provider[ports.Clock] = providers.Singleton(SystemClock)
-    connecting: ClassVar[dict[str, Any]] = {
-        "region": providers.Callable(required, settings.provided.region, "AWS_REGION"),
-        "endpoint": settings.provided.dynamodb_endpoint,
-        "connect_timeout": settings.provided.store_timeouts.connect,
-        "read_timeout": settings.provided.store_timeouts.read,
-        "attempts": settings.provided.store_timeouts.attempts,
-    }
-    # boto3 doubles a cold start, so it is imported only when STORE chooses it
-    client = providers.Singleton(Imported("app.adapters.dynamodb.sdk:dynamodb_client"), **connecting)
-    transport = providers.Selector(
-        settings.provided.transport,
-        direct=providers.Singleton(direct_transport, **connecting),
-        boto3=providers.Singleton(Imported("app.adapters.dynamodb.sdk:SdkTransport"), client=client),
-        none=providers.Singleton(no_transport),
-    )
 
     # what only some settings need is imported only then: OpenSSL, and how tokens are read
     issuer = providers.Callable(Imported("app.settings.tokens:token_issuer"), environ)
@@ -45,7 +27,14 @@ class Admission(containers.DeclarativeContainer):
         keys_table,
         issuer,
     )
-    key_sets = providers.Singleton(Imported("app.domain.keys:cached_keys"), key_store, clock)
+    key_sets = providers.Selector(
+        settings.provided.start,
+        plain=providers.Singleton(Imported("app.domain.keys:cached_keys"), key_store, clock),
+        # a snapshot has no keys, so that none is older than the restore
+        snapshot=providers.Singleton(
+            restorable, providers.Singleton(Imported("app.domain.keys:KeySetCache"), key_store, clock)
+        ),
+    )
     algorithm = providers.Selector(
         providers.Callable(Imported("app.settings.tokens:token_algorithm"), environ),
         RS256=providers.Singleton(Imported("app.adapters.tokens.rs256:RS256")),

@@ -3,9 +3,8 @@
 import os
 from typing import Any, ClassVar
 
-from dependency_injector import containers, providers
+from dependency_injector import providers
 
-from app.adapters.clock import SystemClock
 from app.adapters.dynamodb.sdk import SdkTransport, dynamodb_client
 from app.adapters.dynamodb.table import DynamoDBConnectionTable
 from app.adapters.dynamodb.transport import Transport
@@ -14,39 +13,35 @@ from app.adapters.memory import MemoryConnectionTable
 from app.adapters.sqs import SqsCatchUps
 from app.adapters.threads import ThreadWorkers
 from app.containers.imports import storage
+from app.containers.publishing import Publishing
 from app.domain import ports
 from app.domain.operations import EvictConnection, GetConnection, ListConnections
 from app.domain.sweep import SweepConnections
-from app.settings import Settings, required
+from app.settings import required
 
 
-class Operations(containers.DeclarativeContainer):
+class Operations(Publishing):
     """What the operations need, each built once.
 
     Another part is given by its name: ``Operations(settings=..., table=a_table)``.
     """
 
-    settings = providers.Dependency(instance_of=Settings)
+    settings, clock, publisher = Publishing.settings, Publishing.clock, Publishing.publisher
+    table_name, calling = Publishing.table_name, Publishing.calling
     environ = providers.Object(os.environ)
-    publisher: providers.Provider[ports.EventPublisher] = providers.Dependency()
-    clock: providers.Provider[ports.Clock] = providers.Singleton(SystemClock)
     sweep = settings.provided.sweep
-    timeouts = settings.provided.store_timeouts
-    table_name = providers.Callable(required, settings.provided.table, "CONNECTIONS_TABLE")
-    queueing: ClassVar[dict[str, Any]] = {
-        "region": providers.Callable(required, settings.provided.region, "AWS_REGION"),
-        "connect_timeout": timeouts.connect,
-        "read_timeout": timeouts.read,
-    }
-    connecting: ClassVar[dict[str, Any]] = queueing | {
-        "endpoint": settings.provided.dynamodb_endpoint,
-        "attempts": timeouts.attempts,
-    }
+    connecting: ClassVar[dict[str, Any]] = calling | {"endpoint": settings.provided.dynamodb_endpoint}
     client = providers.Singleton(dynamodb_client, **connecting, connections=sweep.concurrency)
     transport: providers.Provider[Transport] = providers.Singleton(SdkTransport, client)
     table: providers.Provider[ports.ConnectionTable] = providers.Selector(
         settings.provided.storage,
-        dynamodb=providers.Singleton(DynamoDBConnectionTable, table=table_name, transport=transport),
+        dynamodb=providers.Singleton(
+            DynamoDBConnectionTable,
+            table=table_name,
+            transport=transport,
+            client_index=settings.provided.has_client_index,
+            account_index=settings.provided.has_account_index,
+        ),
         memory=providers.Singleton(MemoryConnectionTable),
         imported=providers.Singleton(
             storage, settings.provided.store, environ, ports.ConnectionTable, "the sweep and the command line"
@@ -62,7 +57,7 @@ class Operations(containers.DeclarativeContainer):
     queued_catch_ups: providers.Provider[ports.CatchUps] = providers.Singleton(
         SqsCatchUps,
         name=providers.Callable(required, settings.provided.catch_up_queue, "CATCH_UP_QUEUE"),
-        **queueing,
+        **calling,
     )
 
     list_connections = providers.Singleton(ListConnections, table, clock)

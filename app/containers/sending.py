@@ -23,9 +23,8 @@ class Sending(Operations):
 
     settings, clock, table = Operations.settings, Operations.clock, Operations.table
     workers, unscoped = Operations.workers, settings.provided.includes_unscoped
-    # the SDK takes as long to read a recipient as it takes to send to it
     direct: providers.Provider[Transport] = providers.Singleton(direct_transport, **Operations.connecting)
-    reading = providers.Selector(
+    reading = providers.Selector(  # the SDK takes as long to read a recipient as it takes to send to it
         settings.provided.store, **{"dynamodb": direct, "dynamodb-boto3": Operations.transport}
     )
     recipients: providers.Provider[ports.RecipientPages] = providers.Selector(
@@ -36,6 +35,7 @@ class Sending(Operations):
             transport=reading,
             page_size=RECIPIENT_PAGE,
             attributes=RECIPIENT,
+            client_index=settings.provided.has_client_index,
             account_index=settings.provided.has_account_index,
             index_unscoped=unscoped,
         ),
@@ -71,7 +71,7 @@ class Sending(Operations):
     queue: providers.Provider[ports.MessageQueue] = providers.Singleton(
         SqsQueue,
         name=providers.Callable(required, settings.provided.message_queue, "MESSAGE_QUEUE"),
-        **Operations.queueing,
+        **Operations.calling,
     )
     read_message: providers.Provider[ports.MessageReader] = providers.Object(message_from)
     pace, grace = providers.Singleton(Pace, settings.provided.send_rate), Operations.sweep.grace

@@ -8,6 +8,7 @@ from app.adapters.memory import MemoryPresenceStore
 from app.containers.imports import no_stream
 from app.containers.operations import Operations
 from app.domain import ports
+from app.domain.sessions import Sessions
 from app.domain.tracking import TrackPresence
 from app.settings import required
 
@@ -31,11 +32,12 @@ class Stream(Operations):
         settings.provided.catch_ups, queue=Operations.queued_catch_ups, none=providers.Object(None)
     )
     read_image: providers.Provider[ports.ImageReader] = providers.Object(entry_from)
+    sessions = providers.Singleton(Sessions, presence, clock)
     track_presence = providers.Singleton(
         TrackPresence,
         Operations.table,
-        presence,
-        Operations.publisher,
+        sessions,
+        Operations.event_publisher,
         Operations.evict_connection,
         clock,
         Operations.workers,

@@ -125,8 +125,8 @@ class _Look:
         self._after = request.after
         self._told = {*request.told, MessageId(request.since)}
         self._horizon = Place(now - OVERLAP)
-        self._again = list(request.told)
-        """Those told that another look finds again."""
+        self._again = dict.fromkeys(request.told)
+        """Those told that another look finds again, in the order in which they were found."""
         self._sent = 0
         self._ends_at: datetime | None = None
         self._has_gap = False
@@ -189,24 +189,23 @@ class _Look:
 
     def _tell(self, kept: KeptMessage, *, again: bool) -> None:
         """Send *kept* if the client may get it and has not; *again*: another look finds it, too."""
-        expires_at = kept.expires_at
-        if (
-            kept.id in self._told
-            or not kept.audience.includes(self._connection, unscoped=self._use_case.unscoped)
-            or (expires_at is not None and self._use_case.clock.now() >= expires_at)
-        ):
-            return
-        self._send(kept.frame)
-        self._sent += 1
-        self._told.add(kept.id)
+        if kept.id not in self._told:
+            expires_at = kept.expires_at
+            if not kept.audience.includes(self._connection, unscoped=self._use_case.unscoped) or (
+                expires_at is not None and self._use_case.clock.now() >= expires_at
+            ):
+                return
+            self._send(kept.frame)
+            self._sent += 1
+            self._told.add(kept.id)
         if again:
-            self._again.append(kept.id)
+            self._again[kept.id] = None
 
     def _rest(self) -> CatchUp:
         """Return the request for what is missing after this look."""
         # What is under way now may come to be before *after*: no later look passes over it.
         after = self._after and min(self._after, self._horizon)
-        return self._request._replace(after=after, told=tuple(self._again[-MAX_TOLD:]))
+        return self._request._replace(after=after, told=tuple(self._again)[-MAX_TOLD:])
 
     def _send(self, frame: bytes) -> None:
         """Send *frame*, again if need be.

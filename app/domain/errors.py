@@ -11,6 +11,7 @@ SwitchboardError
 ├── AlreadyDelivered      the message was delivered before
 ├── DeliveryClaimed       another invocation delivers the message now
 ├── QueueUnavailable      the queue did not take a message
+├── EventsUnavailable     the bus did not take an event
 ├── NotCaughtUp           the gateway did not take what a client has missed
 └── StorageUnavailable    the store did not confirm a request
 """
@@ -89,6 +90,14 @@ class DeliveryClaimed(SwitchboardError):
 
 class QueueUnavailable(SwitchboardError):
     """The queue did not take a message; ``reason`` is the technology's own short error name."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class EventsUnavailable(SwitchboardError):
+    """The bus did not take an event; ``reason`` is the technology's own short error name."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)

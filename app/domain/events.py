@@ -1,10 +1,11 @@
 """The domain events that follow from a change of the table."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from app.domain.lifecycle import ProbeResult
 from app.domain.model import Connection
-from app.domain.presence import PresenceEvent
+from app.domain.presence import Joined, Left, PresenceEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +46,38 @@ class Ended:
 
 
 type Event = PresenceEvent | Expired | Replaced | NotReplaced | Revived | Ended
+
+EVENT_NAMES: Mapping[type[Event], str] = {
+    Joined: "presence.joined",
+    Left: "presence.left",
+    Expired: "connection.expired",
+    Replaced: "connection.replaced",
+    NotReplaced: "connection.not_replaced",
+    Revived: "connection.revived",
+    Ended: "connection.ended",
+}
+"""The name under which each event is published, in the log and elsewhere."""
+
+
+def facts_of(event: Event) -> dict[str, str]:
+    """Return what is published of *event*, by its public names."""
+    if isinstance(event, Joined | Left):
+        client = event.client
+        return {
+            "clientId": client.client_id,
+            "account": client.account,
+            "region": client.region,
+            "visitId": event.session,
+        }
+    connection = event.connection
+    facts: dict[str, str] = {
+        "connectionId": connection.id,
+        "clientId": connection.client_id,
+        "account": connection.account,
+        "region": connection.region,
+    }
+    if isinstance(event, Replaced | NotReplaced):
+        facts["answer"] = event.result.value
+    if isinstance(event, Ended):
+        facts["reason"] = "token_expired"
+    return facts

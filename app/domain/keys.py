@@ -1,5 +1,6 @@
 """The issuer's keys: kept where handshakes read them, and how long they are good."""
 
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -26,8 +27,13 @@ class KeySetCache:
     so that the first keys are used as soon as they are there.
     """
 
-    def __init__(self, store: "KeyStore") -> None:
+    def __init__(self, store: "KeyStore", clock: "Clock") -> None:
         self._store = store
+        self._clock = clock
+        self.suspend()
+
+    def suspend(self) -> None:
+        """Forget the copy."""
         self._issued: KeySet | None = None
         self._read_at: datetime | None = None
 
@@ -43,6 +49,14 @@ class KeySetCache:
         if at - issued.fetched_at >= GOOD_FOR:
             raise KeysUnavailable("TooOld")
         return issued.keys.get(key_id)
+
+    def resume(self) -> bool:
+        """Read the keys ahead of the next token; return whether that worked. The token tries again."""
+        try:
+            self.read(self._clock.now())
+        except Exception:  # noqa: BLE001 - a restore must not end here; a bug is met and logged by the token
+            return False
+        return True
 
     def _is_due(self, issued: KeySet, key_id: str, at: datetime) -> bool:
         if self._read_at is not None and timedelta() <= at - self._read_at < READ_EVERY:
@@ -70,11 +84,9 @@ class KeySetCache:
 
 def cached_keys(store: "KeyStore", clock: "Clock") -> KeySetCache:
     """Return a cache that has read the keys of *store*; where that fails, the first token tries again."""
-    cache = KeySetCache(store)
-    try:
+    cache = KeySetCache(store, clock)
+    with suppress(KeysUnavailable):
         cache.read(clock.now())
-    except KeysUnavailable:
-        return cache
     return cache
 
 

@@ -46,9 +46,14 @@ class ConnectionRef(NamedTuple):
         """Return the ref of the connection that closed; ``None`` if its beginning is unknown."""
         return cls(tombstone.connection_id, tombstone.connected_at) if tombstone.connected_at else None
 
+    @property
+    def is_of_known_age(self) -> bool:
+        """Whether ``began_at`` is usable."""
+        return self.began_at >= _FIRST_DAY
+
     def must_have_ended_by(self, later: datetime) -> bool:
         """Return whether it began so long before *later* that it can't be open; false if unknown."""
-        return self.began_at >= _FIRST_DAY and later - self.began_at > MAX_CONNECTION_DURATION + CLOCK_SKEW
+        return self.is_of_known_age and later - self.began_at > MAX_CONNECTION_DURATION + CLOCK_SKEW
 
 
 def began_at(connection: Connection) -> datetime | None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # not needed by the handshakes
     from app.domain.history import CatchUp, KeptMessage, Place, Scope
     from app.domain.lifecycle import ConnectionRef, ProbeResult
     from app.domain.model import Entry
-    from app.domain.presence import Client, Presence
+    from app.domain.presence import Client, Presence, SessionId
     from app.domain.selection import Page, Selection
     from app.domain.tickets import Ticket
     from app.domain.tokens import Key, KeySet, VerifiedToken
@@ -422,27 +422,60 @@ class WorkerPool(Protocol):
 
 
 class PresenceStore(Protocol):
-    """Each client's presence, and which connections have left. Every adapter passes tests/contract."""
+    """Presences, further connections, and what has left. Every adapter passes tests/contract.
+
+    Each change of a presence is a record of the store's own stream: presence
+    events come of it. Reads are consistent with every earlier write.
+    """
 
     def change(self, client: "Client", step: "Callable[[Presence], Presence]") -> "Presence":
         """Replace the presence of *client* by the result of *step*, and return that. Atomic.
 
-        *step* is called again if another change came first. An unchanged
-        presence is not written.
+        *step* is called again if another change came first. It may add departures, and
+        drop those that are older than ``LEFT_FOR``. An unchanged presence is not
+        written; any other has a version that it never had.
 
         Raises:
             StorageUnavailable: the store did not confirm in time.
         """
 
+    def add_further(self, session: "SessionId", ref: "ConnectionRef") -> None:
+        """Keep *ref* as a further connection of *session*, for ``LEFT_FOR`` at least. Idempotent.
+
+        Raises:
+            StorageUnavailable: the store did not confirm in time.
+        """
+
+    def remove_further(self, session: "SessionId", ref: "ConnectionRef") -> None:
+        """Delete *ref* from the further connections of *session*. Idempotent.
+
+        Raises:
+            StorageUnavailable: the store did not confirm in time.
+        """
+
+    def newest_further(self, session: "SessionId") -> "ConnectionRef | None":
+        """Return the further connection of *session* that began last; one of unknown age before any other.
+
+        Raises:
+            StorageUnavailable: the store did not answer in time.
+        """
+
+    def further(self, session: "SessionId") -> "Iterator[ConnectionRef]":
+        """Yield the further connections of *session*, in any order, fetched by pages on demand.
+
+        Raises:
+            StorageUnavailable: the store did not answer in time; on any step of the iteration.
+        """
+
     def mark_left(self, ref: "ConnectionRef") -> None:
-        """Record for a day that the connection, and every older one of its id, has left.
+        """Record for ``LEFT_FOR`` that the connection, and every older one of its id, has left.
 
         Raises:
             StorageUnavailable: the store did not confirm in time.
         """
 
     def has_left(self, ref: "ConnectionRef") -> bool:
-        """Return whether the connection, or a newer one of its id, is recorded as left.
+        """Return whether the connection, or a newer one of its id, is marked as left.
 
         Raises:
             StorageUnavailable: the store did not answer in time.
@@ -450,10 +483,14 @@ class PresenceStore(Protocol):
 
 
 class EventPublisher(Protocol):
-    """Where domain events go. Thread-safe."""
+    """Where domain events go. Thread-safe. Every adapter passes tests/contract."""
 
     def publish(self, event: "Event") -> None:
-        """Publish *event*; it may be published again."""
+        """Publish *event*; it may be published again.
+
+        Raises:
+            EventsUnavailable: it was not taken in time.
+        """
 
 
 class ImageReader(Protocol):
@@ -461,3 +498,13 @@ class ImageReader(Protocol):
 
     def __call__(self, image: "Mapping[str, Any]", /) -> "Entry":
         """Return the entry that *image* holds."""
+
+
+class PresenceReader(Protocol):
+    """The format in which the presence store's own stream carries a presence."""
+
+    def __call__(self, key: "Mapping[str, Any]", image: "Mapping[str, Any] | None", /) -> "Presence | None":
+        """Return the presence in an *image* of the item of that *key*, empty if the item was not there.
+
+        ``None`` if it is not the item of a presence.
+        """

@@ -1,15 +1,18 @@
-"""Which clients are present: a client's connections, its session, and the events to publish."""
+"""Which clients are present: a client's connections, the session that they form, and its events."""
 
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import NewType, Self
+from typing import NamedTuple, NewType, Self
 
 from app.domain.lifecycle import ConnectionRef
 from app.domain.model import UNKNOWN_CLIENT, AccountId, ClientId, Connection, RegionName
 
-MAX_CONNECTIONS = 5_000
-"""Connections kept per client, so that a presence fits into one item of the store. More are not counted."""
+LEFT_FOR = timedelta(days=1)
+"""How long it is known that a connection has left: a table's stream keeps a record for so long.
+
+Source: DynamoDB's developer guide, 'Change data capture for DynamoDB Streams'.
+"""
 
 SessionId = NewType("SessionId", str)
 """A client's session, from its first connection to its last: the first connection's id and time.
@@ -55,68 +58,115 @@ class Left:
 type PresenceEvent = Joined | Left
 
 
+class Departure(NamedTuple):
+    """A connection that has left, and when that was recorded, in whole seconds."""
+
+    ref: ConnectionRef
+    at: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """A client's connections, the session that they form, and its outbox.
+    """A client's session, and those of its connections for which there is room in it.
 
-    There is a session exactly while there are connections. The outbox holds
-    the events that are recorded and not yet published, oldest first.
+    It has room for a few connections, so that a change costs the same however many
+    the client has. If ``has_further``, there may be further connections, which the
+    store keeps one by one. There is a session exactly while there are connections
+    or ``has_further``. ``is_ending`` says that no further connection has been
+    found. Each change of a stored presence gives it another ``version``.
     """
 
     client: Client
     connections: frozenset[ConnectionRef] = frozenset()
     session: SessionId | None = None
-    outbox: tuple[PresenceEvent, ...] = ()
+    departures: frozenset[Departure] = frozenset()
+    has_further: bool = False
+    is_ending: bool = False
+    version: str = field(default="", compare=False)
 
-    def is_empty(self) -> bool:
-        """Return whether there is nothing to keep of it."""
-        return not (self.connections or self.session or self.outbox)
+    @property
+    def further_session(self) -> SessionId | None:
+        """Its session, if there may be further connections of that."""
+        return self.session if self.has_further else None
 
-    def connected(self, ref: ConnectionRef) -> Self:
-        """Return it with the connection *ref*; the first one begins a session.
-
-        Connections that must have ended before *ref* began are dropped, and so
-        is *ref* if a later one shows that it must have ended. An id has one
-        connection at a time, so *ref* replaces any other ref of its id. Above
-        MAX_CONNECTIONS it is not counted.
-        """
-        ended = frozenset(other for other in self.connections if other.must_have_ended_by(ref.began_at))
-        if ended:
-            return self._without(ended).connected(ref)
-        if any(ref.must_have_ended_by(other.began_at) for other in self.connections):
-            return self
-        others = frozenset(other for other in self.connections if other.connection_id != ref.connection_id)
-        if len(others) >= MAX_CONNECTIONS:
-            return self
-        connections = others | {ref}
+    def events_since(self, former: "Presence") -> Iterator[PresenceEvent]:
+        """Yield what a change from *former* to this presence means, in order."""
+        if former.session == self.session:
+            return
+        if former.session is not None:
+            yield Left(self.client, former.session)
         if self.session is not None:
-            return replace(self, connections=connections)
-        session = _session(ref)
-        return replace(
-            self,
-            connections=connections,
-            session=session,
-            outbox=(*self.outbox, Joined(self.client, session)),
+            yield Joined(self.client, self.session)
+
+    def has_left(self, ref: ConnectionRef) -> bool:
+        """Return whether *ref*, or a newer connection of its id, is among the departures."""
+        return any(
+            it.ref.connection_id == ref.connection_id and ref.began_at <= it.ref.began_at
+            for it in self.departures
         )
 
-    def disconnected(self, ref: ConnectionRef) -> Self:
-        """Return it without the connection *ref*; the last one ends the session."""
-        return self._without(frozenset({ref}))
+    def must_have_ended(self, ref: ConnectionRef) -> bool:
+        """Return whether a later one of its connections shows that *ref* can't be open."""
+        return any(ref.must_have_ended_by(other.began_at) for other in self.connections)
 
-    def _without(self, refs: frozenset[ConnectionRef]) -> Self:
-        connections = self.connections - refs
-        if self.session is None or connections:
-            return replace(self, connections=connections)
-        return replace(
-            self,
-            connections=connections,
-            session=None,
-            outbox=(*self.outbox, Left(self.client, self.session)),
+    def connected(self, ref: ConnectionRef, room: int) -> Self:
+        """Return it with the connection *ref*, if it has *room*; the first one begins a session.
+
+        Without room, ``has_further`` is set, and the store has to add *ref*.
+        Connections that must have ended before *ref* began are dropped, and so
+        is *ref* if a later one shows that it must have ended, or if it has left.
+        An id has one connection at a time, so *ref* replaces any other ref of its id.
+        """
+        if self.has_left(ref):
+            return self
+        open_ = frozenset(it for it in self.connections if not it.must_have_ended_by(ref.began_at))
+        if len(open_) < len(self.connections):
+            return self._with(open_).connected(ref, room)
+        others = frozenset(it for it in self.connections if it.connection_id != ref.connection_id)
+        if self.must_have_ended(ref):
+            return self
+        if len(others) == len(self.connections) and (self.has_further or len(others) >= room):
+            return replace(self, has_further=True)
+        return replace(self, connections=others | {ref}, session=self.session or _session(ref))
+
+    def disconnected(self, ref: ConnectionRef, at: datetime, room: int) -> Self:
+        """Return it without *ref*, which departs *at* a time, if it has *room* for a departure.
+
+        Without room, or if it ``has_further``, it is unchanged: mark *ref* as left in
+        the store, and then take it ``without`` *ref*.
+        """
+        if self.has_left(ref):
+            return self
+        departures = frozenset(
+            it
+            for it in self.departures
+            if at - it.at < LEFT_FOR and it.ref.connection_id != ref.connection_id
         )
+        if self.has_further or len(departures) >= room:
+            return self
+        return replace(self.without(ref), departures=departures | {Departure(ref, at)})
 
-    def mark_published(self, events: Collection[PresenceEvent]) -> Self:
-        """Return it with *events* taken out of the outbox."""
-        return replace(self, outbox=tuple(event for event in self.outbox if event not in events))
+    def without(self, ref: ConnectionRef) -> Self:
+        """Return it without *ref*; the last connection ends the session, unless it ``has_further``."""
+        return self._with(self.connections - {ref})
+
+    def ending(self, session: SessionId) -> Self:
+        """Return it with its *session* about to end, unless that has connections in it."""
+        if self.session != session or self.connections:
+            return self
+        return replace(self, is_ending=True)
+
+    def continued(self) -> Self:
+        """Return it with its session not about to end: a further connection has been added."""
+        return replace(self, is_ending=False)
+
+    def ended(self) -> Self:
+        """Return it without the session, which has no further connection."""
+        return replace(self, session=None, has_further=False, is_ending=False)
+
+    def _with(self, connections: frozenset[ConnectionRef]) -> Self:
+        session = self.session if connections or self.has_further else None
+        return replace(self, connections=connections, session=session)
 
 
 def _session(first: ConnectionRef) -> SessionId:

@@ -1,6 +1,5 @@
 """What follows from a change of the table: presence events, expired and duplicate connections."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -15,10 +14,10 @@ from app.domain.ports import (
     Clock,
     ConnectionTable,
     EventPublisher,
-    PresenceStore,
     WorkerPool,
 )
 from app.domain.presence import Client, Presence
+from app.domain.sessions import Sessions
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +35,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class TrackPresence:
-    """Update presence from the table's changes, and publish what follows.
+    """Update presence from the table's changes, and do what follows.
 
     Idempotent under ordered, at-least-once delivery: the changes of one id
     come in order, those of different ids in any order, and a change may come
@@ -50,7 +49,7 @@ class TrackPresence:
     """
 
     table: ConnectionTable
-    presence: PresenceStore
+    sessions: Sessions
     publisher: EventPublisher
     evict: EvictConnection
     clock: Clock
@@ -62,14 +61,15 @@ class TrackPresence:
         """Process *change*; from *until* on no connection is closed.
 
         Raises:
-            QueueUnavailable: the queue did not take a client that comes back; the change has to come again.
+            EventsUnavailable: the bus did not take an event; the change has to come again.
+            QueueUnavailable: the queue did not take a client that comes back; likewise.
             StorageUnavailable: a store did not confirm in time; likewise.
         """
         if isinstance(change.after, Tombstone):
             self._closed_early(change.after)
         before, after = _connection(change.before), _connection(change.after)
         if before is not None and after is not None and not _is_newer(after, before):
-            self._changed_in_place(before, after)
+            self.sessions.move(Client.of(before), ConnectionRef.of(before), ConnectionRef.of(after))
             return
         if before is not None:
             self._disconnected(before, expired=change.expired)
@@ -80,83 +80,40 @@ class TrackPresence:
         """Record that the connection has left, in case it is still recorded later.
 
         Its tombstone may be gone by then: a newer connection may have had the
-        id, and closed.
+        id, and closed. Its client is not known from the tombstone.
         """
         if ref := ConnectionRef.of_tombstone(tombstone):
-            self.presence.mark_left(ref)
+            self.sessions.disconnect(None, ref)
 
     def _disconnected(self, connection: Connection, *, expired: bool) -> None:
-        ref = ConnectionRef.of(connection)
-        if expired and not self.presence.has_left(ref):
+        client, ref = Client.of(connection), ConnectionRef.of(connection)
+        if expired and not self.sessions.has_left(client, ref):
             self.publisher.publish(Expired(connection))
-        self.presence.mark_left(ref)  # first, or a repeated change before this one would begin a session
-        if client := Client.of(connection):
-            self._update(client, lambda presence: presence.disconnected(ref))
-
-    def _changed_in_place(self, before: Connection, after: Connection) -> None:
-        """Give the connection its new ref; it stays connected."""
-        old, new = ConnectionRef.of(before), ConnectionRef.of(after)
-        client = Client.of(before)
-        if client is None or old == new:
-            return
-        if not self._has_left(old, new):
-            self._update(client, lambda presence: presence.connected(new))
-        # It may have left meanwhile: this is a repeated change, or another worker is ahead.
-        if self._has_left(old, new):
-            self._update(client, lambda presence: presence.disconnected(old).disconnected(new))
-
-    def _has_left(self, *refs: ConnectionRef) -> bool:
-        return any(self.presence.has_left(ref) for ref in refs)
+        self.sessions.disconnect(client, ref)
 
     def _connected(self, connection: Connection, until: datetime) -> None:
-        ref = ConnectionRef.of(connection)
-        if self.presence.has_left(ref):
-            self._connected_late(connection)
+        client, ref = Client.of(connection), ConnectionRef.of(connection)
+        if not self.sessions.connect(client, ref):
+            self._delete_revived(connection)
             return
-        client = Client.of(connection)
-        if client is None:
-            self._catch_up(connection)
-            return
-        presence = self._update(client, lambda presence: presence.connected(ref))
-        # Checked again: another worker with the same batch may have processed the disconnect since.
-        if self.presence.has_left(ref):
-            self._connected_late(connection)
-            return
-        self._catch_up(connection)
-        if self.connections_per_client is not None:
-            self._replace_oldest(client, presence.connections, self.connections_per_client, until)
-
-    def _catch_up(self, connection: Connection) -> None:
         if connection.since is not None and self.catch_ups is not None:
-            self.catch_ups.put(CatchUp(ConnectionRef.of(connection), connection.since))
+            self.catch_ups.put(CatchUp(ref, connection.since))
+        if client is not None and self.connections_per_client is not None:
+            self._replace_oldest(client, self.connections_per_client, until)
 
-    def _connected_late(self, connection: Connection) -> None:
-        """Undo a connection that has left: its change is repeated, or a late write brought it back."""
-        ref = ConnectionRef.of(connection)
-        if client := Client.of(connection):
-            self._update(client, lambda presence: presence.disconnected(ref))
+    def _delete_revived(self, connection: Connection) -> None:
+        """Delete a connection that has left if a late write brought it back, and not a repeated change."""
         if self.table.get(connection.id) == connection:
             self.publisher.publish(Revived(connection))
             self.table.delete_exact(connection)
 
-    def _update(self, client: Client, step: Callable[[Presence], Presence]) -> Presence:
-        """Change the client's presence, publish its outbox, and only then clear it."""
-        presence = self.presence.change(client, step)
-        if events := presence.outbox:
-            for event in events:
-                self.publisher.publish(event)
-            self.presence.change(client, lambda presence: presence.mark_published(events))
-        return presence
-
-    def _replace_oldest(
-        self, client: Client, refs: frozenset[ConnectionRef], kept: int, until: datetime
-    ) -> None:
+    def _replace_oldest(self, client: Client, kept: int, until: datetime) -> None:
         """Evict all of the client's connections but the newest ones, of which so many are *kept*.
 
         The refs come from the presence and not from an index: of two
         connections that open at once, the later one's presence has both.
         """
-        oldest = sorted(refs, key=_by_age)[:-kept]
+        oldest = sorted(self.sessions.connections(client), key=_by_age)[:-kept]
         replacing = [self.workers.start(partial(self._replace, client, ref, until)) for ref in oldest]
         for replaced in replacing:
             replaced.result()
@@ -174,6 +131,26 @@ class TrackPresence:
             self.table.delete_exact(connection)
         else:
             self.publisher.publish(NotReplaced(connection, eviction.result))
+
+
+@dataclass(frozen=True, slots=True)
+class PublishPresence:
+    """Publish the presence events that follow from a change of a client's presence.
+
+    The store's own stream has each change of a client in order, at least once:
+    so no event is lost, they come in order, and a repeated one has the same session.
+    """
+
+    publisher: EventPublisher
+
+    def __call__(self, before: Presence, after: Presence) -> None:
+        """Publish what the change from *before* to *after* means.
+
+        Raises:
+            EventsUnavailable: the bus did not take an event; the change has to come again.
+        """
+        for event in after.events_since(before):
+            self.publisher.publish(event)
 
 
 def _connection(entry: Entry | None) -> Connection | None:

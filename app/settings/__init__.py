@@ -12,7 +12,8 @@ LONGEST_STORE_CALL = timedelta(seconds=22)
 """The longest allowed store call.
 
 The template's functions stop after 25 s, API Gateway's integration time-out is
-29 s; the difference is for a cold start and the answer.
+29 s; the difference is for a cold start and the answer. After a restore it is for
+credentials, too: a call may wait 2 s for them (see container_credentials.py).
 """
 
 LONGEST_SWEEP = timedelta(minutes=3, seconds=30)
@@ -35,6 +36,7 @@ _IMPORT_PATH = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"
 
 # DynamoDB's developer guide, 'Naming rules'; an ARN goes wherever a name does
 _QUEUE = r"[A-Za-z0-9_-]{1,80}"  # SQS's developer guide, 'Queue and message identifiers'; no FIFO queue
+_BUS = r"[A-Za-z0-9._-]{1,256}"  # EventBridge's API reference, 'CreateEventBus'; no partner's bus
 _TABLE = re.compile(r"(?:arn:[a-z-]+:dynamodb:[a-z0-9-]+:[0-9]{12}:table/)?[A-Za-z0-9_.-]{3,255}")
 _ENDPOINT = r"https?://(?:[A-Za-z0-9._-]+|\[(?P<ipv6>[0-9A-Fa-f:.]+)])(?::(?P<port>[0-9]{1,5}))?/?"
 _PATH = r"[!-~]*"  # of a URL, where anything else is percent-encoded
@@ -119,13 +121,14 @@ _SWEEP = SweepSettings()
 class Settings(NamedTuple):
     """The checked settings.
 
-    The names of tables and queues and ``region`` are empty if they are not set; an
+    The names of tables, queues and the bus and ``region`` are empty if they are not set; an
     adapter that needs one gets it through ``required``. ``connections_per_client`` is
     ``None`` for any number. ``send_rate`` is in messages per second and function: half
     an account's quota for the management API, for one function to leave room for
     handshakes and sweeps. Several share what the account has, and slow down.
     ``index_lag``: after so long an index shows a new connection; DynamoDB promises no
     figure, and its indexes are rarely behind by more than a second.
+    ``start``: how Lambda starts the function, ``plain`` or from a ``snapshot``.
     """
 
     table: str = ""
@@ -144,6 +147,7 @@ class Settings(NamedTuple):
     message_queue: str = ""
     send_rate: int = 5000
     includes_unscoped: bool = False
+    has_client_index: bool = True
     has_account_index: bool = True
     admission: str = "open"
     allowed_origins: tuple[str, ...] = ()
@@ -153,6 +157,8 @@ class Settings(NamedTuple):
     history_kept_for: timedelta = timedelta(minutes=15)
     catch_up_queue: str = ""
     index_lag: timedelta = timedelta(seconds=5)
+    start: str = "plain"
+    presence_bus: str = ""
 
     @property
     def storage(self) -> str:
@@ -180,6 +186,11 @@ class Settings(NamedTuple):
     def catch_ups(self) -> str:
         """Where clients that come back are put: into a ``queue``, or ``none``."""
         return "queue" if self.catch_up_queue else "none"
+
+    @property
+    def events(self) -> str:
+        """Where presence goes besides the log: onto a ``bus``, or ``none``."""
+        return "bus" if self.presence_bus else "none"
 
     @property
     def transport(self) -> str:
@@ -213,6 +224,7 @@ class Settings(NamedTuple):
             message_queue=_queue_named(environ, "MESSAGE_QUEUE"),
             send_rate=whole_number(environ, "SEND_RATE", 5000, most=100_000),
             includes_unscoped=choice(environ, "UNSCOPED", ("ignore", "include")) == "include",
+            has_client_index=choice(environ, "CLIENT_INDEX", ("true", "false")) == "true",
             has_account_index=choice(environ, "ACCOUNT_INDEX", ("true", "false")) == "true",
             admission=choice(environ, "ADMISSION", ("open", "token", "ticket")),
             allowed_origins=_allowed_origins(environ),
@@ -224,6 +236,8 @@ class Settings(NamedTuple):
             ),
             catch_up_queue=_queue_named(environ, "CATCH_UP_QUEUE"),
             index_lag=timedelta(seconds=whole_number(environ, "INDEX_LAG_SECONDS", 5, most=30)),
+            start=_start(environ, store),
+            presence_bus=_presence_bus(environ),
         )
 
 
@@ -247,6 +261,17 @@ def _store(environ: Mapping[str, str]) -> str:
     return store
 
 
+def _start(environ: Mapping[str, str], store: str) -> str:
+    if environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") != "snap-start":
+        return "plain"
+    if store == "dynamodb-boto3":
+        raise InvalidSetting(
+            "STORE=dynamodb-boto3 does not work where AWS_LAMBDA_INITIALIZATION_TYPE is snap-start: "
+            "every restore would have the credentials and the random numbers of the snapshot."
+        )
+    return "snapshot"
+
+
 def table_named(environ: Mapping[str, str], name: str) -> str:
     """Return the table that the variable *name* names; empty if it is not set.
 
@@ -263,6 +288,15 @@ def _queue_named(environ: Mapping[str, str], variable: str) -> str:
     name = environ.get(variable, "")
     if name and not re.fullmatch(_QUEUE, name):
         raise InvalidSetting(f"{variable} must be the name of an SQS queue.")
+    return name
+
+
+def _presence_bus(environ: Mapping[str, str]) -> str:
+    name = environ.get("PRESENCE_BUS", "")
+    if name and not re.fullmatch(_BUS, name):
+        raise InvalidSetting(
+            "PRESENCE_BUS must be the name of an EventBridge bus of this account and region."
+        )
     return name
 
 

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from functools import partial
+from itertools import product
 from pathlib import Path
 from types import ModuleType
 
@@ -27,6 +28,7 @@ ENVIRON = {
     "AWS_REGION": "ap-northeast-2",
     "AWS_ENDPOINT_URL_DYNAMODB": "http://127.0.0.1:9",  # no server listens there
 }
+SNAP_START = {"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"}
 CHOICES = [
     {},
     {"AWS_ENDPOINT_URL_DYNAMODB": "https://127.0.0.1:9", "STORE_ATTEMPTS": "2"},
@@ -36,6 +38,8 @@ CHOICES = [
     TICKETS,
     TOKENS,
     {**TOKENS, **TICKETS, "ADMISSION": "token", "TOKEN_ALGORITHM": "ES256", "UNSCOPED": "include"},
+    SNAP_START,
+    {**TOKENS, **SNAP_START},
 ]
 STORES = ["dynamodb", "dynamodb-boto3", "memory", "tests.wrong_adapters:Right"]
 
@@ -101,8 +105,14 @@ def attributes(value: object) -> Iterator[tuple[object, object]]:
         yield from ((name, getattr(value, name)) for name in names if hasattr(value, name))
 
 
-@pytest.mark.parametrize("choice", CHOICES, ids=lambda choice: ",".join(choice) or "defaults")
-@pytest.mark.parametrize("store", STORES)
+@pytest.mark.parametrize(
+    ("store", "choice"),
+    [
+        pytest.param(store, choice, id=f"{store}-{','.join(choice) or 'defaults'}")
+        for store, choice in product(STORES, CHOICES)
+        if store != "dynamodb-boto3" or SNAP_START.keys().isdisjoint(choice)  # no setting allows both
+    ],
+)
 def test_the_objects_are_the_same(
     compose_compiled: Callable[[Settings], tuple[object, ...]],
     store: str,
@@ -321,6 +331,7 @@ NEVER = {
     "app.adapters.tokens.issuer",
     "app.containers.handshakes",
     "app.containers.imports",
+    "app.containers.snapstart",
     "app.domain.ports",
     "asyncio",
     "boto3",

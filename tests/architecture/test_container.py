@@ -24,6 +24,7 @@ from app.adapters.dynamodb.sdk import SdkTransport
 from app.adapters.dynamodb.store import DynamoDBConnectionStore
 from app.adapters.dynamodb.table import DynamoDBConnectionTable
 from app.adapters.dynamodb.tickets import DynamoDBTickets
+from app.adapters.eventbridge import EventBridgePublisher
 from app.adapters.ip import PeerFirstIpResolver, TrustedProxyIpResolver
 from app.adapters.memory import MemoryConnectionTable, MemoryPresenceStore
 from app.adapters.messages import JsonNotices
@@ -36,6 +37,7 @@ from app.containers.command_line import CommandLine
 from app.containers.handshakes import Handshakes
 from app.containers.keys import Keys
 from app.containers.operations import Operations
+from app.containers.presence import PresenceEvents
 from app.containers.sending import Sending
 from app.containers.stream import Stream
 from app.domain.admission import Reason
@@ -73,6 +75,10 @@ def stream(**environ: str) -> Stream:
     return Stream(settings=Settings.from_environ(ENVIRON | environ), publisher=RecordingPublisher())
 
 
+def presence(**environ: str) -> PresenceEvents:
+    return PresenceEvents(settings=Settings.from_environ(ENVIRON | environ), publisher=RecordingPublisher())
+
+
 def sending(**environ: str) -> Sending:
     return Sending(settings=Settings.from_environ(ENVIRON | environ), publisher=RecordingPublisher())
 
@@ -90,7 +96,9 @@ def keys(**environ: str) -> Keys:
     return Keys(settings=Settings.from_environ(environ), environ=environ)
 
 
-@pytest.mark.parametrize("make", [handshakes, operations, stream, sending, catching_up, command_line, keys])
+@pytest.mark.parametrize(
+    "make", [handshakes, operations, stream, presence, sending, catching_up, command_line, keys]
+)
 def test_every_provider_resolves_to_a_singleton(make: Callable[..., DeclarativeContainer]) -> None:
     container = make(**TOKENS, **HISTORY, TICKETS_TABLE="Tickets", CONNECTIONS_PER_CLIENT="5")
 
@@ -369,8 +377,21 @@ def test_the_settings_reach_the_operations() -> None:
     assert vars(vars(container.workers())["_pool"])["_max_workers"] == 7
 
 
+def test_the_operations_know_which_indexes_the_table_has() -> None:
+    table = vars(operations(CLIENT_INDEX="false", ACCOUNT_INDEX="false").table())
+
+    assert (table["_client_index"], table["_account_index"]) == (False, False)
+    assert vars(operations().table())["_client_index"]
+
+
 def test_the_settings_reach_sending() -> None:
-    container = sending(SEND_RATE="7", UNSCOPED="include", ACCOUNT_INDEX="false", SWEEP_GRACE_SECONDS="45")
+    container = sending(
+        SEND_RATE="7",
+        UNSCOPED="include",
+        ACCOUNT_INDEX="false",
+        CLIENT_INDEX="false",
+        SWEEP_GRACE_SECONDS="45",
+    )
     deliver = container.deliver_message()
 
     assert deliver.pace.most == 7
@@ -378,11 +399,8 @@ def test_the_settings_reach_sending() -> None:
     assert deliver.grace == timedelta(seconds=45)
     assert deliver.table is container.table()
     recipients = vars(deliver.recipients)
-    assert (recipients["_page_size"], recipients["_index_unscoped"], recipients["_account_index"]) == (
-        1000,
-        True,
-        False,
-    )
+    assert (recipients["_page_size"], recipients["_index_unscoped"]) == (1000, True)
+    assert (recipients["_account_index"], recipients["_client_index"]) == (False, False)
 
 
 @pytest.mark.parametrize(
@@ -428,6 +446,32 @@ def test_clients_that_come_back_are_put_into_the_queue_if_there_is_one() -> None
     assert queue is container.queued_catch_ups()
     assert vars(queue)["_name"] == "switchboard-catch-ups"
     assert stream().track_presence().catch_ups is None
+
+
+# ---- Presence for backends
+
+
+@pytest.mark.parametrize(("make", "use_case"), [(stream, "track_presence"), (presence, "publish_presence")])
+def test_events_go_onto_the_bus_and_then_to_the_log_if_there_is_a_bus(
+    make: Callable[..., Stream | PresenceEvents], use_case: str
+) -> None:
+    container = make(PRESENCE_BUS="presence", STORE_READ_TIMEOUT_MS="700")
+    publisher = container.providers[use_case]().publisher
+
+    assert isinstance(publisher, EventBridgePublisher)
+    assert publisher is container.event_publisher()
+    parts = vars(publisher)
+    assert parts["_log"] is container.publisher()
+    assert (parts["_bus"], parts["_table"]) == ("presence", "Connections")
+    assert parts["_client"].meta.config.read_timeout == 0.7
+
+
+def test_without_a_bus_and_in_the_sweep_events_go_to_the_log_alone() -> None:
+    follows, publishes, sweeps = stream(), presence(), operations(PRESENCE_BUS="presence")
+
+    assert follows.track_presence().publisher is follows.publisher()
+    assert publishes.publish_presence().publisher is publishes.publisher()
+    assert sweeps.sweep_connections().publisher is sweeps.publisher()
 
 
 def test_the_settings_reach_catching_up() -> None:
@@ -502,7 +546,10 @@ def test_a_wrong_adapter_fails_the_type_check(tmp_path: Path) -> None:
     assert 'expected "Callable[..., Clock]' in output
 
 
-ENTRYPOINTS = ("aws_lambda", "aws_sweep", "aws_stream", "aws_send", "aws_catch_up", "aws_keys")
+ENTRYPOINTS = (
+    *("aws_lambda", "aws_sweep", "aws_stream", "aws_presence", "aws_send", "aws_catch_up"),
+    "aws_keys",
+)
 
 
 def unload(*modules: str) -> None:
@@ -548,11 +595,13 @@ def test_the_other_functions_work_once_they_are_imported(
 
     sweep = importlib.import_module("app.entrypoints.aws_sweep").handler
     stream = importlib.import_module("app.entrypoints.aws_stream").handler
+    presence = importlib.import_module("app.entrypoints.aws_presence").handler
     send = importlib.import_module("app.entrypoints.aws_send").handler
 
     with caplog.at_level(logging.INFO):
         assert sweep({}, Invocation(timedelta(seconds=30)))["scanned"] == 0
         assert stream(an_event("stream_insert"), Invocation()) == {"batchItemFailures": []}
+        assert presence(an_event("presence_insert"), Invocation()) == {"batchItemFailures": []}
         assert send(an_event("sqs_message"), Invocation()) == {"batchItemFailures": []}
     events = [vars(record)["event"] for record in caplog.records]
     assert events == ["sweep.finished", "presence.joined", "delivery.finished"]
@@ -650,10 +699,10 @@ def test_an_invalid_setting_fails_the_import(name: str, monkeypatch: pytest.Monk
         importlib.import_module(f"app.entrypoints.{name}")
 
 
-def imported_with(**environ: str) -> set[str]:
-    """The modules that the handshake functions import."""
+def imported_with(entrypoint: str = "aws_lambda", **environ: str) -> set[str]:
+    """The modules that a function imports, by default those of the handshakes."""
     result = subprocess.run(
-        [sys.executable, "-c", "import sys, app.entrypoints.aws_lambda; print(*sys.modules)"],
+        [sys.executable, "-c", f"import sys, app.entrypoints.{entrypoint}; print(*sys.modules)"],
         cwd=ROOT,
         env={**ENVIRON, "AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local", **environ},
         capture_output=True,
@@ -663,16 +712,28 @@ def imported_with(**environ: str) -> set[str]:
     return set(result.stdout.split())
 
 
+@pytest.mark.parametrize(
+    ("bus", "imported"), [("", set()), ("presence", {"boto3", "botocore", "app.adapters.eventbridge"})]
+)
+def test_the_function_that_publishes_presence_imports_the_sdk_only_for_a_bus(
+    bus: str, imported: set[str]
+) -> None:
+    of_a_bus = {"boto3", "botocore", "app.adapters.eventbridge"}
+
+    assert imported_with("aws_presence", PRESENCE_BUS=bus) & of_a_bus == imported
+
+
 OPERATIONS = {
     "app.cli",
     *(
         f"app.containers.{name}"
-        for name in ("catching_up", "command_line", "keys", "operations", "sending", "stream")
+        for name in ("catching_up", "command_line", "keys", "operations", "presence", "publishing")
     ),
+    *(f"app.containers.{name}" for name in ("sending", "stream")),
     *(f"app.domain.{name}" for name in ("catching_up", "delivery", "events", "history", "lifecycle")),
     *(f"app.domain.{name}" for name in ("operations", "pace", "presence", "recipients", "selection")),
-    *(f"app.domain.{name}" for name in ("sending", "sweep", "tracking")),
-    *(f"app.adapters.{name}" for name in ("gateway", "memory", "messages", "sqs", "threads")),
+    *(f"app.domain.{name}" for name in ("sending", "sessions", "sweep", "tracking")),
+    *(f"app.adapters.{name}" for name in ("eventbridge", "gateway", "memory", "messages", "sqs", "threads")),
     *(f"app.adapters.dynamodb.{name}" for name in ("deliveries", "history", "presence", "sdk", "table")),
     "app.adapters.tokens.issuer",
     "boto3",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests import wrong_adapters
-from tests.thoroughness import sampled
+from tests.thoroughness import REPEATABLE, sampled
 
 ROOT = Path(__file__).parent.parent.parent
 BROKEN = {
@@ -55,7 +55,7 @@ def contract(
     store: str, tests: Sequence[str], environ: Mapping[str, str]
 ) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "--quiet", "--tb=no", "-p", "no:cacheprovider", *tests],
+        [sys.executable, "-m", "pytest", "--quiet", "--tb=no", "-p", "no:cacheprovider", *REPEATABLE, *tests],
         cwd=ROOT,
         env={**environ, "CONTRACT_STORE": store},
         capture_output=True,

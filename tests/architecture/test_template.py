@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
+from functools import partial
 from itertools import product
 from pathlib import Path
 from socket import AF_INET6, inet_aton, inet_pton
@@ -15,8 +16,9 @@ from typing import Any
 
 import pytest
 
+from app.adapters.eventbridge import SOURCE
 from app.adapters.tokens.issuer import HttpsIssuer
-from app.domain import delivery
+from app.domain import delivery, events
 from app.domain.admission import Reason
 from app.domain.catching_up import LONGEST_LOOK
 from app.domain.delivery import KEPT_FOR
@@ -24,7 +26,7 @@ from app.domain.keys import GOOD_FOR, REFRESH_EVERY
 from app.domain.lifecycle import MAX_CONNECTION_DURATION
 from app.domain.model import Network
 from app.domain.sweep import Outcome
-from app.entrypoints import catch_up, keys, publisher, routes, send, stream, sweep
+from app.entrypoints import catch_up, keys, records, routes, send, stream, sweep
 from app.entrypoints.deadline import LONGEST_GATEWAY_CALL
 from app.settings import (
     KEPT_ALIVE_WITHIN,
@@ -42,6 +44,7 @@ API_GATEWAY_TIMEOUT = timedelta(seconds=29)
 
 CONNECT, DISCONNECT = "ConnectFunction", "DisconnectFunction"
 SWEEP, CHANGES, SEND = "SweepFunction", "ChangesFunction", "SendFunction"
+PUBLISH = "PresenceFunction"
 KEYS = "KeysFunction"
 CATCH_UP = "CatchUpFunction"
 FUNCTIONS = {  # each with its command, its role and its log
@@ -49,16 +52,22 @@ FUNCTIONS = {  # each with its command, its role and its log
     DISCONNECT: ("aws_lambda.disconnect", "DisconnectRole", "DisconnectLogGroup"),
     SWEEP: ("aws_sweep.handler", "SweepRole", "SweepLogGroup"),
     CHANGES: ("aws_stream.handler", "ChangesRole", "ChangesLogGroup"),
+    PUBLISH: ("aws_presence.handler", "PresenceRole", "PresenceLogGroup"),
     SEND: ("aws_send.handler", "SendRole", "SendLogGroup"),
     CATCH_UP: ("aws_catch_up.handler", "CatchUpRole", "CatchUpLogGroup"),
     KEYS: ("aws_keys.handler", "KeysRole", "KeysLogGroup"),
 }
 each_function = pytest.mark.parametrize("function", FUNCTIONS)
 each_route_function = pytest.mark.parametrize("function", [CONNECT, DISCONNECT])
+each_version = pytest.mark.parametrize(
+    ("name", "function"), [("Connect", CONNECT), ("Disconnect", DISCONNECT)]
+)
 
 CONNECTIONS = {"Fn::GetAtt": ["ConnectionsTable", "Arn"]}
 STREAM = {"Fn::GetAtt": ["ConnectionsTable", "StreamArn"]}
 PRESENCE = {"Fn::GetAtt": ["PresenceTable", "Arn"]}
+PRESENCE_STREAM = {"Fn::GetAtt": ["PresenceTable", "StreamArn"]}
+FAILED_CHANGES = {"Fn::GetAtt": ["FailedChangesQueue", "Arn"]}
 DELIVERIES = {"Fn::GetAtt": ["DeliveriesTable", "Arn"]}
 HISTORY = {"Fn::GetAtt": ["HistoryTable", "Arn"]}
 KEYS_TABLE = {"Fn::GetAtt": ["KeysTable", "Arn"]}
@@ -113,6 +122,25 @@ OF_HISTORY = {
     "CatchUpsLateAlarm",
     "DeadCatchUpsAlarm",
 }
+
+# What is only there if presence goes onto a bus.
+OF_THE_BUS = {"PresenceBusRule"}
+# What is only there if the handshakes start from a snapshot.
+SNAPSHOTS = {"SnapStart": "true", "Release": "2026-11-29.1"}
+OF_SNAPSHOTS = {"ConnectVersion", "ConnectAlias", "DisconnectVersion", "DisconnectAlias"}
+# Too long for the description of a version.
+NEED_A_RELEASE = {
+    "TableName",
+    "ClientAttributes",
+    "TrustedProxies",
+    "AllowedOrigins",
+    "TokenIssuer",
+    "TokenAudience",
+    "ClientsClaim",
+    "AccountsClaim",
+    "RegionsClaim",
+}
+BUS = {"Fn::Sub": "arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:event-bus/${PresenceBus}"}
 
 AWS_METRICS = {
     "AWS/Lambda": {
@@ -260,12 +288,28 @@ def one_message(queue: str) -> dict[str, Any]:
     }
 
 
+def late_records(function: str) -> dict[str, Any]:
+    """The alarm for records of a stream that waited for *function* for too long."""
+    return {
+        "Namespace": "AWS/Lambda",
+        "MetricName": "IteratorAge",
+        "Dimensions": [{"Name": "FunctionName", "Value": {"Ref": function}}],
+        "Statistic": "Maximum",
+        "Period": 300,
+        "EvaluationPeriods": 3,
+        "Threshold": 300_000,
+        "ComparisonOperator": "GreaterThanThreshold",
+        "TreatMissingData": "notBreaching",
+    }
+
+
 # Every alarm, without its description and its actions.
 ALARMS: dict[str, dict[str, Any]] = {
     "ConnectErrorsAlarm": one_fault("AWS/Lambda", "Errors", CONNECT),
     "DisconnectErrorsAlarm": one_fault("AWS/Lambda", "Errors", DISCONNECT),
     "SweepErrorsAlarm": one_fault("AWS/Lambda", "Errors", SWEEP),
     "ChangesErrorsAlarm": one_fault("AWS/Lambda", "Errors", CHANGES),
+    "PresenceErrorsAlarm": one_fault("AWS/Lambda", "Errors", PUBLISH),
     "SendErrorsAlarm": one_fault("AWS/Lambda", "Errors", SEND),
     "KeysErrorsAlarm": one_fault("AWS/Lambda", "Errors", KEYS),
     "CatchUpErrorsAlarm": one_fault("AWS/Lambda", "Errors", CATCH_UP),
@@ -273,6 +317,7 @@ ALARMS: dict[str, dict[str, Any]] = {
     "DisconnectThrottlesAlarm": one_fault("AWS/Lambda", "Throttles", DISCONNECT),
     "SweepThrottlesAlarm": one_fault("AWS/Lambda", "Throttles", SWEEP),
     "ChangesThrottlesAlarm": one_fault("AWS/Lambda", "Throttles", CHANGES),
+    "PresenceThrottlesAlarm": one_fault("AWS/Lambda", "Throttles", PUBLISH),
     "SendThrottlesAlarm": one_fault("AWS/Lambda", "Throttles", SEND),
     "KeysThrottlesAlarm": one_fault("AWS/Lambda", "Throttles", KEYS),
     "CatchUpThrottlesAlarm": one_fault("AWS/Lambda", "Throttles", CATCH_UP),
@@ -367,17 +412,8 @@ ALARMS: dict[str, dict[str, Any]] = {
         "ComparisonOperator": "GreaterThanOrEqualToThreshold",
         "TreatMissingData": "notBreaching",
     },
-    "ChangesLateAlarm": {
-        "Namespace": "AWS/Lambda",
-        "MetricName": "IteratorAge",
-        "Dimensions": [{"Name": "FunctionName", "Value": {"Ref": CHANGES}}],
-        "Statistic": "Maximum",
-        "Period": 300,
-        "EvaluationPeriods": 3,
-        "Threshold": 300_000,
-        "ComparisonOperator": "GreaterThanThreshold",
-        "TreatMissingData": "notBreaching",
-    },
+    "ChangesLateAlarm": late_records(CHANGES),
+    "PresenceLateAlarm": late_records(PUBLISH),
     "ChangesLostAlarm": one_message("FailedChangesQueue"),
     "DeadMessagesAlarm": one_message("DeadMessagesQueue"),
     "DeadCatchUpsAlarm": one_message("DeadCatchUpsQueue"),
@@ -509,7 +545,9 @@ DASHBOARD = {
         60,
         {
             "behind, ms": "IteratorAge ChangesFunction, Maximum, right",
+            "presence behind, ms": "IteratorAge PresenceFunction, Maximum, right",
             "failed": "Errors ChangesFunction",
+            "presence failed": "Errors PresenceFunction",
             "bugs of any function": "Bugs",
             "given up": "ApproximateNumberOfMessagesVisible FailedChangesQueue.QueueName, Maximum",
         },
@@ -735,9 +773,20 @@ def connections_api(method: str) -> dict[str, str]:
                 ("dynamodb:GetShardIterator", STREAM),
                 ("dynamodb:ListStreams", {"Fn::Sub": "${ConnectionsTable.Arn}/stream/*"}),
                 ("dynamodb:PutItem", PRESENCE),
+                ("dynamodb:Query", PRESENCE),
                 ("sqs:GetQueueUrl", CATCH_UPS),
                 ("sqs:SendMessage", CATCH_UPS),
-                ("sqs:SendMessage", {"Fn::GetAtt": ["FailedChangesQueue", "Arn"]}),
+                ("sqs:SendMessage", FAILED_CHANGES),
+            ],
+        ),
+        (
+            PUBLISH,
+            [
+                ("dynamodb:DescribeStream", PRESENCE_STREAM),
+                ("dynamodb:GetRecords", PRESENCE_STREAM),
+                ("dynamodb:GetShardIterator", PRESENCE_STREAM),
+                ("dynamodb:ListStreams", {"Fn::Sub": "${PresenceTable.Arn}/stream/*"}),
+                ("sqs:SendMessage", FAILED_CHANGES),
             ],
         ),
         (
@@ -886,6 +935,34 @@ def test_a_stack_without_a_history_has_no_resource_and_no_permission_of_it() -> 
     )
 
 
+def test_a_stack_without_a_bus_has_no_resource_and_no_permission_of_it() -> None:
+    with_a_bus = {"PresenceBus": "presence"}
+    without, with_bus = allowed_to_all(), allowed_to_all(**with_a_bus)
+
+    assert present(**with_a_bus) - present() == OF_THE_BUS
+    assert present() < present(**with_a_bus)
+    assert [it for it in without if it not in with_bus] == []
+    assert [it for it in with_bus if it not in without] == [
+        ("ChangesRole", "events:PutEvents", BUS),
+        ("PresenceRole", "events:PutEvents", BUS),
+    ]
+    assert not any(action.startswith("events:") for _, action, _ in without)
+
+
+@pytest.mark.parametrize("function", [CHANGES, PUBLISH])
+def test_the_name_of_the_bus_reaches_the_settings_of_the_functions_that_publish(function: str) -> None:
+    assert settings_of(function).events == "none"
+    assert settings_of(function, PresenceBus="presence").presence_bus == "presence"
+
+
+def test_a_rule_that_does_nothing_refuses_a_bus_that_does_not_exist() -> None:
+    [rule] = resources("Events::Rule", PresenceBus="presence").values()
+
+    assert (rule["EventBusName"], rule["State"]) == ("presence", "DISABLED")
+    assert "Targets" not in rule
+    assert rule["EventPattern"]["source"] == [SOURCE]
+
+
 @pytest.mark.parametrize(
     ("minutes", "history", "catch_ups"),
     [("0", "none", "none"), ("1", "kept", "queue"), ("15", "kept", "queue"), ("1440", "kept", "queue")],
@@ -931,7 +1008,9 @@ def test_the_connect_function_has_the_tables_of_its_admission(admission: str, ti
 def test_a_stack_with_the_default_parameters_admits_everyone_and_has_nothing_of_admission() -> None:
     assert settings_of(CONNECT).admission_rule == "open"
     assert present() & (OF_TOKENS | OF_TICKETS | OF_DENIALS) == set()
-    assert set(transformed()["Resources"]) - present() == OF_TOKENS | OF_TICKETS | OF_DENIALS
+    assert set(transformed()["Resources"]) - present() == (
+        OF_TOKENS | OF_TICKETS | OF_DENIALS | OF_THE_BUS | OF_SNAPSHOTS
+    )
 
 
 @pytest.mark.parametrize(
@@ -996,14 +1075,23 @@ def test_api_gateway_lets_anybody_through_by_default() -> None:
     assert resources("ApiGatewayV2::Authorizer") == {}
 
 
-def test_the_send_function_may_query_the_index_by_account_only_if_there_is_one() -> None:
+@pytest.mark.parametrize(("parameter", "index"), [("ClientIndex", BY_CLIENT), ("AccountIndex", BY_ACCOUNT)])
+def test_the_send_function_may_query_an_index_only_if_there_is_one(
+    parameter: str, index: dict[str, str]
+) -> None:
     without, with_index = (
-        permissions(resources("IAM::Role", AccountIndex=there_is_one)["SendRole"])
+        permissions(resources("IAM::Role", **{parameter: there_is_one})["SendRole"])
         for there_is_one in ("false", "true")
     )
 
-    assert [it for it in with_index if it not in without] == [("dynamodb:Query", BY_ACCOUNT)]
+    assert [it for it in with_index if it not in without] == [("dynamodb:Query", index)]
     assert len(with_index) == len(without) + 1
+
+
+def test_without_an_index_the_send_function_queries_nothing() -> None:
+    role = resources("IAM::Role", ClientIndex="false", AccountIndex="false")["SendRole"]
+
+    assert "dynamodb:Query" not in {action for action, _ in permissions(role)}
 
 
 @each_function
@@ -1074,8 +1162,10 @@ def test_the_functions_share_one_image_and_differ_by_their_command() -> None:
                 "CATCH_UP_QUEUE": {
                     "Fn::If": ["KeepsHistory", {"Fn::GetAtt": ["CatchUpQueue", "QueueName"]}, ""]
                 },
+                "PRESENCE_BUS": "",
             },
         ),
+        (PUBLISH, 60, {"PRESENCE_BUS": ""}),
         (
             KEYS,
             40,
@@ -1094,6 +1184,7 @@ def test_the_functions_share_one_image_and_differ_by_their_command() -> None:
                 "MESSAGE_QUEUE": {"Fn::GetAtt": ["MessageQueue", "QueueName"]},
                 "SEND_RATE": 5000,
                 "UNSCOPED": "ignore",
+                "CLIENT_INDEX": "true",
                 "ACCOUNT_INDEX": "true",
                 "HISTORY_TABLE": {"Fn::If": ["KeepsHistory", {"Ref": "HistoryTable"}, ""]},
                 "HISTORY_MINUTES": 15,
@@ -1130,10 +1221,18 @@ def test_a_function_has_only_these_properties(function: str, seconds: int, varia
         "LoggingConfig": {
             "LogFormat": "JSON",
             "ApplicationLogLevel": "INFO",
+            "SystemLogLevel": "WARN" if function in {CHANGES, PUBLISH} else "INFO",
             "LogGroup": {"Ref": log_group},
         },
         "Environment": {"Variables": {"CONNECTIONS_TABLE": {"Ref": "ConnectionsTable"}} | variables},
     }
+
+
+def test_lambdas_own_records_have_one_level_for_the_streams_functions_and_one_for_the_others() -> None:
+    functions = resources("Lambda::Function", SystemLogLevel="WARN", StreamsSystemLogLevel="INFO")
+    levels = {name: it["LoggingConfig"]["SystemLogLevel"] for name, it in functions.items()}
+
+    assert levels == {name: "INFO" if name in {CHANGES, PUBLISH} else "WARN" for name in FUNCTIONS}
 
 
 @each_function
@@ -1159,8 +1258,21 @@ def test_a_functions_command_is_a_handler_that_loads_in_its_environment(
     assert callable(getattr(module, handler_name))
 
 
-@pytest.mark.parametrize(("route", "function"), [("$connect", CONNECT), ("$disconnect", DISCONNECT)])
-def test_a_route_calls_its_function(route: str, function: str) -> None:
+@pytest.mark.parametrize(
+    ("parameters", "connect", "disconnect"),
+    [
+        ({}, {"Fn::GetAtt": [CONNECT, "Arn"]}, {"Fn::GetAtt": [DISCONNECT, "Arn"]}),
+        (SNAPSHOTS, {"Ref": "ConnectAlias"}, {"Ref": "DisconnectAlias"}),
+    ],
+)
+def test_a_route_calls_its_function(parameters: dict[str, str], connect: Any, disconnect: Any) -> None:
+    assert called_by("$connect", **parameters) == connect
+    assert called_by("$disconnect", **parameters) == disconnect
+
+
+def called_by(route: str, **parameters: str) -> Any:
+    """Return what API Gateway calls for *route*, and may call."""
+    holds = conditions(**parameters)
     [target] = [r["Target"] for r in resources("ApiGatewayV2::Route").values() if r["RouteKey"] == route]
     integration = resources("ApiGatewayV2::Integration")[target["Fn::Join"][1][1]["Ref"]]
     permitted = [
@@ -1170,8 +1282,100 @@ def test_a_route_calls_its_function(route: str, function: str) -> None:
     ]
 
     assert integration["IntegrationType"] == "AWS_PROXY"
-    assert integration["IntegrationUri"]["Fn::Sub"][1] == {"FunctionArn": {"Fn::GetAtt": [function, "Arn"]}}
-    assert permitted == [{"Fn::GetAtt": [function, "Arn"]}]
+    assert [integration["IntegrationUri"]["Fn::Sub"][1]["FunctionArn"]] == permitted
+    condition, included, other = permitted[0]["Fn::If"]
+    return included if holds[condition] else other
+
+
+# ---- SnapStart
+
+
+def test_without_snapstart_the_stack_has_no_version_and_no_alias() -> None:
+    assert present() & OF_SNAPSHOTS == set()
+    assert present(**SNAPSHOTS) - present() == OF_SNAPSHOTS
+    assert allowed_to_all(**SNAPSHOTS) == allowed_to_all()
+
+
+@each_version
+def test_with_snapstart_each_release_is_a_version_of_a_changed_function(name: str, function: str) -> None:
+    functions = resources("Lambda::Function", **SNAPSHOTS)
+    plain = resources("Lambda::Function")[function]
+    plain["Environment"]["Variables"]["RELEASE"] = SNAPSHOTS["Release"]
+
+    assert functions[function] == plain | {"SnapStart": {"ApplyOn": "PublishedVersions"}}
+    assert version(name, {})["FunctionName"] == {"Ref": function}
+    assert resources("Lambda::Alias", **SNAPSHOTS)[f"{name}Alias"] == {
+        "Name": "live",
+        "FunctionName": {"Ref": function},
+        "FunctionVersion": {"Fn::GetAtt": [f"{name}Version", "Version"]},
+    }
+    assert [name for name, it in functions.items() if "SnapStart" in it] == [CONNECT, DISCONNECT]
+
+
+@each_version
+@pytest.mark.parametrize("base", [{}, TOKENS], ids=["open", "tokens"])
+def test_what_changes_a_function_and_nothing_else_is_a_new_version(
+    name: str, function: str, base: dict[str, str]
+) -> None:
+    parameters = source()["Parameters"]
+    others = {
+        it: base | {it: other_value(parameters[it], base.get(it))} for it in parameters if it != "SnapStart"
+    }
+
+    def what_changes(of: Callable[[dict[str, str]], Any]) -> set[str]:
+        before = of(base)
+        return {it for it, other in others.items() if of(other) != before}
+
+    changed = what_changes(partial(as_called, function))
+    published = what_changes(partial(version, name))
+
+    # Lambda publishes no version of a function that has not changed
+    assert published == changed - NEED_A_RELEASE
+    assert {"Release", "MemorySize", "Architecture"} <= published
+    assert all(it in parameters["Release"]["Description"] for it in NEED_A_RELEASE)
+
+
+def version(name: str, parameters: dict[str, str]) -> Any:
+    """Return the version of the function *name*, as CloudFormation compares it with the former one."""
+    return resources("Lambda::Version", **SNAPSHOTS | parameters)[f"{name}Version"]
+
+
+def as_called(function: str, parameters: dict[str, str]) -> Any:
+    """Return the configuration of *function* in a stack."""
+    properties = resources("Lambda::Function", **SNAPSHOTS | parameters)[function]
+    return properties | {"Environment": environment(function, **SNAPSHOTS | parameters)}
+
+
+def other_value(parameter: dict[str, Any], value: str | None) -> str:
+    """Return a value of *parameter* that is neither *value* nor, if that is ``None``, its default."""
+    limits = (parameter[it] for it in ("MinValue", "MaxValue") if it in parameter)
+    values = parameter.get("AllowedValues") or [*limits, "another", "one-more"]
+    return next(str(it) for it in values if str(it) != str(value or parameter["Default"]))
+
+
+@pytest.mark.parametrize("name", ["Connect", "Disconnect"])
+def test_lambda_takes_the_longest_description_of_a_version(name: str) -> None:
+    longest = {
+        it: max(map(str, parameter.get("AllowedValues") or [parameter.get("MaxValue", "")]), key=len)
+        for it, parameter in source()["Parameters"].items()
+    }
+    separator, parts = version(name, longest | {"Release": "r" * 64, "Tickets": "true"} | TOKENS)[
+        "Description"
+    ]["Fn::Join"]
+
+    assert len(separator.join(map(str, parts))) <= 256  # Lambda's API reference, 'PublishVersion'
+
+
+@pytest.mark.parametrize("name", ["Connect", "Disconnect"])
+def test_the_former_version_stays_since_lambda_may_still_call_it(name: str) -> None:
+    written = source()["Resources"][f"{name}Version"]
+
+    assert (written["UpdateReplacePolicy"], written["DeletionPolicy"]) == ("Retain", "Delete")
+
+
+def test_a_snapshot_without_a_release_is_refused_before_the_deployment() -> None:
+    assert failed_rules(**SNAPSHOTS) == []
+    assert failed_rules(SnapStart="true") == ["SnapStart=true needs Release."]
 
 
 @each_route_function
@@ -1387,13 +1591,14 @@ def test_parameters_reach_the_settings_of_the_send_function() -> None:
         TableName="SecurityEventWebSocketConnections",
         SendRate="100",
         Unscoped="include",
+        ClientIndex="false",
         AccountIndex="false",
     )
 
     assert settings.deliveries_table == "SecurityEventWebSocketConnectionsDeliveries"
     assert settings.send_rate == 100
     assert settings.includes_unscoped
-    assert not settings.has_account_index
+    assert (settings.has_client_index, settings.has_account_index) == (False, False)
 
 
 @pytest.mark.parametrize("unscoped", ["ignore", "include"])
@@ -1465,6 +1670,7 @@ def test_parameters_reach_the_settings_of_the_connect_function() -> None:
     [
         ("TableName", ["IncidentWebSocketConnections", "a.b-c_1", "t" * 245], ["", "ab", "a/b", "t" * 246]),
         ("StageName", ["prod", "blue-2"], ["", "a/b"]),
+        ("PresenceBus", ["", "default", "my.bus_2-b", "b" * 256], ["aws.partner/a.example/b", "b" * 257]),
         ("TrustedProxies", ["", "10.0.0.0/8", "10.0.0.0/8, 2001:db8::/32"], ["proxy.example.org"]),
         ("TokenAudience", ["", "switchboard", "https://a.example/api, 4f1c-2"], [" ", ",", "a,,b", "a b"]),
         ("AccountsClaim", ["", "custom:accounts", "https://example.com/accounts"], [" ", "accounts "]),
@@ -1623,13 +1829,28 @@ def test_only_this_accounts_scheduler_assumes_a_schedules_role_which_may_only_in
     assert permissions(role) == [("lambda:InvokeFunction", {"Fn::GetAtt": [function, "Arn"]})]
 
 
-def test_the_stream_is_read_from_its_start_and_the_queue_gets_the_failed_records() -> None:
-    mapping = resources("Lambda::EventSourceMapping")["ChangesMapping"]
+@pytest.mark.parametrize(
+    ("mapping", "expected"),
+    [
+        ("ChangesMapping", {"FunctionName": {"Fn::GetAtt": [CHANGES, "Arn"]}, "EventSourceArn": STREAM}),
+        (
+            "PresenceMapping",
+            {
+                "FunctionName": {"Fn::GetAtt": [PUBLISH, "Arn"]},
+                "EventSourceArn": PRESENCE_STREAM,
+                "FilterCriteria": {
+                    "Filters": [{"Pattern": '{"dynamodb": {"Keys": {"part": {"S": ["presence"]}}}}'}]
+                },
+            },
+        ),
+    ],
+)
+def test_a_stream_is_read_from_its_start_and_the_queue_gets_the_failed_records(
+    mapping: str, expected: dict[str, Any]
+) -> None:
     queue = resources("SQS::Queue")["FailedChangesQueue"]
 
-    assert mapping == {
-        "FunctionName": {"Fn::GetAtt": [CHANGES, "Arn"]},
-        "EventSourceArn": STREAM,
+    assert resources("Lambda::EventSourceMapping")[mapping] == expected | {
         "StartingPosition": "TRIM_HORIZON",
         "BatchSize": 100,
         "ParallelizationFactor": 10,
@@ -1637,7 +1858,7 @@ def test_the_stream_is_read_from_its_start_and_the_queue_gets_the_failed_records
         "BisectBatchOnFunctionError": True,
         "MaximumRecordAgeInSeconds": 6 * 3600,
         "MaximumRetryAttempts": 10_000,
-        "DestinationConfig": {"OnFailure": {"Destination": {"Fn::GetAtt": ["FailedChangesQueue", "Arn"]}}},
+        "DestinationConfig": {"OnFailure": {"Destination": FAILED_CHANGES}},
     }
     assert queue == {"MessageRetentionPeriod": 14 * 24 * 3600, "SqsManagedSseEnabled": True}
 
@@ -1646,7 +1867,7 @@ def test_a_message_is_delivered_alone_and_a_parameter_limits_how_many_at_once() 
     mappings = resources("Lambda::EventSourceMapping", SendConcurrency="7")
     parameter = source()["Parameters"]["SendConcurrency"]
 
-    assert mappings.keys() == {"ChangesMapping", "SendMapping", "CatchUpMapping"}
+    assert mappings.keys() == {"ChangesMapping", "PresenceMapping", "SendMapping", "CatchUpMapping"}
     assert mappings["SendMapping"] == {
         "FunctionName": {"Fn::GetAtt": [SEND, "Arn"]},
         "EventSourceArn": MESSAGES,
@@ -1778,17 +1999,24 @@ def test_a_catch_up_comes_again_after_the_function_and_is_kept_as_long_as_a_conn
     assert kept < timedelta(seconds=dead["MessageRetentionPeriod"])  # counted from when it was sent
 
 
-def test_a_failing_record_is_given_up_before_the_stream_drops_it() -> None:
-    mapping = resources("Lambda::EventSourceMapping")["ChangesMapping"]
-    age = timedelta(seconds=mapping["MaximumRecordAgeInSeconds"])
+@pytest.mark.parametrize("mapping", ["ChangesMapping", "PresenceMapping"])
+def test_a_failing_record_is_given_up_before_the_stream_drops_it(mapping: str) -> None:
+    properties = resources("Lambda::EventSourceMapping")[mapping]
+    age = timedelta(seconds=properties["MaximumRecordAgeInSeconds"])
 
     assert age < timedelta(hours=24)
 
 
-def test_a_batch_of_changes_has_time_for_one_slow_store_call() -> None:
-    timeout = timedelta(seconds=resources("Lambda::Function")[CHANGES]["Timeout"])
-    mapping = resources("Lambda::EventSourceMapping")["ChangesMapping"]
-    normal = mapping["BatchSize"] * timedelta(milliseconds=500)
+@pytest.mark.parametrize(
+    ("function", "mapping", "milliseconds"),
+    [(CHANGES, "ChangesMapping", 500), (PUBLISH, "PresenceMapping", 250)],
+)
+def test_a_batch_of_records_has_time_for_one_slow_call(
+    function: str, mapping: str, milliseconds: int
+) -> None:
+    timeout = timedelta(seconds=resources("Lambda::Function")[function]["Timeout"])
+    batch_size = resources("Lambda::EventSourceMapping")[mapping]["BatchSize"]
+    normal = batch_size * timedelta(milliseconds=milliseconds)
 
     assert timeout > normal + LONGEST_STORE_CALL
 
@@ -1799,12 +2027,23 @@ def test_the_tables_stream_has_the_new_and_the_old_image() -> None:
     assert table["StreamSpecification"] == {"StreamViewType": "NEW_AND_OLD_IMAGES"}
 
 
-def test_the_indexes_can_be_created_one_per_deployment() -> None:
-    table = resources("DynamoDB::Table", AccountIndex="false")["ConnectionsTable"]
+@pytest.mark.parametrize(
+    ("parameters", "indexes", "indexed"),
+    [
+        ({"AccountIndex": "false"}, ["byClient"], {"indexedClient"}),
+        ({"ClientIndex": "false"}, ["byAccount"], {"indexedAccount", "indexedRegion"}),
+        ({"ClientIndex": "false", "AccountIndex": "false"}, [], set()),
+    ],
+)
+def test_the_indexes_can_be_created_one_per_deployment(
+    parameters: dict[str, str], indexes: list[str], indexed: set[str]
+) -> None:
+    table = resources("DynamoDB::Table", **parameters)["ConnectionsTable"]
 
-    assert [index["IndexName"] for index in table["GlobalSecondaryIndexes"]] == ["byClient"]
+    assert [index["IndexName"] for index in table.get("GlobalSecondaryIndexes", [])] == indexes
     attributes = {definition["AttributeName"] for definition in table["AttributeDefinitions"]}
-    assert attributes == {"connectionId", "indexedClient"}
+    assert attributes == {"connectionId"} | indexed
+    assert table.get("GlobalSecondaryIndexes") != []  # DynamoDB refuses an empty list
 
 
 def test_the_indexes_by_client_and_by_account_have_whole_items() -> None:
@@ -1826,18 +2065,34 @@ def test_the_indexes_by_client_and_by_account_have_whole_items() -> None:
 @pytest.mark.parametrize(
     ("table", "name"),
     [
-        ("PresenceTable", {}),
         ("TicketsTable", {}),
         ("DeliveriesTable", {"TableName": {"Fn::Sub": "${TableName}Deliveries"}}),
     ],
 )
-def test_presence_and_tickets_have_generated_names_and_the_deliveries_have_the_same_in_every_region(
+def test_tickets_have_a_generated_name_and_the_deliveries_have_the_same_in_every_region(
     table: str, name: dict[str, Any]
 ) -> None:
     assert resources("DynamoDB::Table")[table] == name | {
         "BillingMode": "PAY_PER_REQUEST",
         "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
         "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
+        "TimeToLiveSpecification": {"AttributeName": "ttl", "Enabled": True},
+        "SSESpecification": {"SSEEnabled": True},
+    }
+
+
+def test_presence_has_a_stream_and_a_generated_name() -> None:
+    assert resources("DynamoDB::Table")["PresenceTable"] == {
+        "BillingMode": "PAY_PER_REQUEST",
+        "AttributeDefinitions": [
+            {"AttributeName": "id", "AttributeType": "S"},
+            {"AttributeName": "part", "AttributeType": "S"},
+        ],
+        "KeySchema": [
+            {"AttributeName": "id", "KeyType": "HASH"},
+            {"AttributeName": "part", "KeyType": "RANGE"},
+        ],
+        "StreamSpecification": {"StreamViewType": "NEW_AND_OLD_IMAGES"},
         "TimeToLiveSpecification": {"AttributeName": "ttl", "Enabled": True},
         "SSESpecification": {"SSEEnabled": True},
     }
@@ -1886,6 +2141,14 @@ def test_the_table_deletes_expired_items_and_is_protected_itself() -> None:
     assert table["BillingMode"] == "PAY_PER_REQUEST"
 
 
+@pytest.mark.parametrize("addresses", ["ipv4", "dualstack"])
+def test_clients_connect_by_ipv4_alone_unless_a_parameter_says_otherwise(addresses: str) -> None:
+    api = transformed(IpAddressType=addresses)["Resources"]["WebSocketApi"]["Properties"]
+
+    assert transformed()["Resources"]["WebSocketApi"]["Properties"] == api | {"IpAddressType": "ipv4"}
+    assert api["IpAddressType"] == addresses
+
+
 @pytest.mark.parametrize("resource", ["ConnectionsTable", "ApiGatewayAccount", "ApiGatewayLogRole"])
 def test_shared_resources_outlive_the_stack(resource: str) -> None:
     retained = transformed()["Resources"][resource]
@@ -1916,16 +2179,22 @@ def test_private_resources_are_deleted_with_the_stack(resource: str) -> None:
     assert deleted["DeletionPolicy"] == deleted["UpdateReplacePolicy"] == "Delete"
 
 
+PUBLISHED_IN = {
+    "connection.ended": "SweepLogGroup",
+    "presence.joined": "PresenceLogGroup",
+    "presence.left": "PresenceLogGroup",
+}
+
+
 def test_every_record_is_counted_in_each_log_group_that_it_is_written_to() -> None:
     written = {
         *((event, log) for event in event_names(routes) for log in ("ConnectLogGroup", "DisconnectLogGroup")),
         *((event, "SweepLogGroup") for event in event_names(sweep)),
-        *((event, "ChangesLogGroup") for event in event_names(stream)),
+        *((event, log) for event in event_names(records) for log in ("ChangesLogGroup", "PresenceLogGroup")),
         *((event, "SendLogGroup") for event in event_names(send)),
         *((event, "CatchUpLogGroup") for event in event_names(catch_up)),
         *((event, "KeysLogGroup") for event in event_names(keys)),
-        *((event, "ChangesLogGroup") for event in event_names(publisher) - {"connection.ended"}),
-        ("connection.ended", "SweepLogGroup"),
+        *((event, PUBLISHED_IN.get(event, "ChangesLogGroup")) for event in event_names(events)),
     }
     other_route = {
         ("handshake.denied", "DisconnectLogGroup"),
@@ -2065,9 +2334,10 @@ def test_keys_that_are_not_fetched_raise_an_alarm_long_before_they_are_refused()
     assert 2 * alarm["EvaluationPeriods"] * period <= GOOD_FOR
 
 
-def test_late_changes_raise_an_alarm_before_they_are_given_up() -> None:
-    late = resources("CloudWatch::Alarm")["ChangesLateAlarm"]
-    mapping = resources("Lambda::EventSourceMapping")["ChangesMapping"]
+@pytest.mark.parametrize("stage", ["Changes", "Presence"])
+def test_late_records_raise_an_alarm_before_they_are_given_up(stage: str) -> None:
+    late = resources("CloudWatch::Alarm")[f"{stage}LateAlarm"]
+    mapping = resources("Lambda::EventSourceMapping")[f"{stage}Mapping"]
     delay = timedelta(milliseconds=late["Threshold"]) + late["EvaluationPeriods"] * timedelta(
         seconds=late["Period"]
     )
@@ -2207,6 +2477,26 @@ def test_every_metric_of_the_filters_is_on_the_dashboard() -> None:
     assert {metric for _, metric in metrics()} - shown == of_expressions
 
 
+@pytest.mark.parametrize("parameters", [{}, TOKENS, {"HistoryMinutes": "0"}])
+def test_without_a_dashboard_there_are_the_metrics_that_alarms_read_and_no_others(
+    parameters: dict[str, str],
+) -> None:
+    there, there_without = present(**parameters), present(**parameters, CreateDashboard="false")
+    filters, alarms = resources("Logs::MetricFilter"), resources("CloudWatch::Alarm")
+    read = {
+        metric["MetricName"]
+        for name, alarm in alarms.items()
+        if name in there
+        for metric in metrics_of(alarm)
+        if metric["Namespace"] == NAMESPACE
+    }
+    left_out = there - there_without
+    kept = {filters[name]["MetricTransformations"][0]["MetricName"] for name in there_without & set(filters)}
+
+    assert kept == read
+    assert left_out - set(filters) == {"Dashboard"}
+
+
 def test_the_dashboards_widgets_do_not_overlap() -> None:
     places = {(widget["x"], widget["y"]) for widget in dashboard()}
 
@@ -2227,7 +2517,7 @@ def test_every_alarm_says_what_to_do_first_and_notifies_the_topic_if_there_is_on
     for name, alarm in resources("CloudWatch::Alarm", AlarmTopicArn=topic).items():
         assert re.search(r"\. First .+", alarm["AlarmDescription"]), name
         assert len(alarm["AlarmDescription"]) <= 1024, name  # CloudWatch's limit
-        assert alarm["AlarmActions"] == {"Fn::If": ["HasAlarmTopic", [topic], {"Ref": "AWS::NoValue"}]}, name
+        assert alarm["AlarmActions"] == [topic], name
 
 
 def test_every_log_group_has_a_retention_period() -> None:
@@ -2239,22 +2529,30 @@ def test_every_log_group_has_a_retention_period() -> None:
         "DisconnectLogGroup": "7",
         "SweepLogGroup": "7",
         "ChangesLogGroup": "7",
+        "PresenceLogGroup": "7",
         "SendLogGroup": "7",
         "CatchUpLogGroup": "7",
         "KeysLogGroup": "7",
     }
 
 
-def test_the_stage_is_throttled_and_has_metrics_by_route() -> None:
+def test_the_stage_is_throttled() -> None:
     [stage] = resources("ApiGatewayV2::Stage", ThrottlingRateLimit="50", ThrottlingBurstLimit="20").values()
 
     assert stage["DefaultRouteSettings"] == {
-        "DetailedMetricsEnabled": True,
+        "DetailedMetricsEnabled": "false",
         "ThrottlingRateLimit": "50",
         "ThrottlingBurstLimit": "20",
     }
     assert stage["RouteSettings"].keys() == {"$disconnect"}
-    assert stage["RouteSettings"]["$disconnect"]["DetailedMetricsEnabled"] is True
+
+
+@pytest.mark.parametrize("wanted", ["true", "false"])
+def test_each_route_has_metrics_of_its_own_if_they_are_wanted(wanted: str) -> None:
+    [stage] = resources("ApiGatewayV2::Stage", RouteMetrics=wanted).values()
+
+    assert stage["DefaultRouteSettings"]["DetailedMetricsEnabled"] == wanted
+    assert stage["RouteSettings"]["$disconnect"]["DetailedMetricsEnabled"] == wanted
 
 
 def test_the_limits_of_disconnect_are_above_those_of_connect() -> None:
@@ -2332,6 +2630,7 @@ def test_several_stacks_can_share_an_account() -> None:
         (key, json.dumps(value))
         for resource in source()["Resources"].values()
         for key, value in resource["Properties"].items()
+        if resource["Type"] != "AWS::Lambda::Alias"  # its name belongs to its function
         if key in {"Name", "TableName", "RoleName", "AlarmName", "FilterName", "QueueName", "DashboardName"}
         or (key == "FunctionName" and resource["Type"] == "AWS::Serverless::Function")
         or (key == "LogGroupName" and resource["Type"] == "AWS::Logs::LogGroup")
@@ -2355,6 +2654,7 @@ def test_the_outputs_have_the_url_and_the_names_of_the_resources() -> None:
     assert outputs["DisconnectFunctionName"] == {"Ref": DISCONNECT}
     assert outputs["SweepFunctionName"] == {"Ref": SWEEP}
     assert outputs["ChangesFunctionName"] == {"Ref": CHANGES}
+    assert outputs["PresenceFunctionName"] == {"Ref": PUBLISH}
     assert outputs["PresenceTableName"] == {"Ref": "PresenceTable"}
     assert outputs["FailedChangesQueueUrl"] == {"Ref": "FailedChangesQueue"}
     assert outputs["SendFunctionName"] == {"Ref": SEND}
@@ -2382,9 +2682,8 @@ def test_an_output_of_a_resource_has_its_condition() -> None:
     }
 
 
-def test_the_readme_has_every_setting_record_and_alarm_of_the_template() -> None:
-    readme = (PATH.parent.parent / "README.md").read_text(encoding="utf-8")
-    rows = [line.split("|")[1] for line in readme.splitlines() if line.startswith("|")]
+def test_the_documents_have_every_setting_record_and_alarm_of_the_template() -> None:
+    rows = [line.split("|")[1] for line in documented("settings", "operating") if line.startswith("|")]
     named = {name for first_column in rows for name in re.findall(r"`([^`]+)`", first_column)}
     variables = {variable for function in FUNCTIONS for variable in environment(function)}
     alarms = {alarm.removesuffix("Alarm") for alarm in ALARMS}
@@ -2392,8 +2691,13 @@ def test_the_readme_has_every_setting_record_and_alarm_of_the_template() -> None
     assert variables | alarms | {event for event, _ in counted_events()} <= named
 
 
-def test_the_readme_has_every_reason_of_a_denied_handshake() -> None:
-    readme = (PATH.parent.parent / "README.md").read_text(encoding="utf-8")
-    [row] = [line for line in readme.splitlines() if line.startswith("| `handshake.denied` |")]
+def test_the_documents_have_every_reason_of_a_denied_handshake() -> None:
+    [row] = [line for line in documented("operating") if line.startswith("| `handshake.denied` |")]
 
     assert set(REASONS) <= set(re.findall(r"`([^`]+)`", row))
+
+
+def documented(*pages: str) -> list[str]:
+    """Return the lines of those pages of infra/docs."""
+    folder = PATH.parent / "docs"
+    return [line for page in pages for line in (folder / f"{page}.md").read_text("utf-8").splitlines()]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.environment import USERS
 from tests.serving import serving
+from tests.thoroughness import REPEATABLE
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -24,8 +25,9 @@ def test_no_setting_of_the_user_reaches_a_test(tmp_path: Path) -> None:
             requests.append(self.rfile.readline().decode())
 
     with serving(UsersServer) as url:
+        pytest_quietly = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *REPEATABLE)
         result = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS_THAT_SIGN_OR_CONNECT],
+            [*pytest_quietly, *TESTS_THAT_SIGN_OR_CONNECT],
             cwd=ROOT,
             env=USERS | _users_settings(tmp_path, url),
             capture_output=True,

@@ -5,7 +5,8 @@ is reversed with every pair, and the first pair is discarded. Only samples of
 the same minute are compared.
 
 ``send``: sending instead, beside its peers and under faults. ``admission``: handshakes
-with a token or a ticket.
+with a token or a ticket. ``presence``: what presence costs in read and write units.
+``snapstart``: the first handshake after a restore. ``cost``: the figures of ``make cost``.
 """
 
 import argparse
@@ -23,10 +24,12 @@ from rich.console import Console
 from tests.benchmarks.admission import measure_admission
 from tests.benchmarks.assemble import BUILD, CHECKOUT, assemble, size
 from tests.benchmarks.chart import draw
+from tests.benchmarks.cost import measure_cost
 from tests.benchmarks.figures import LOCAL, STUB, STUB_TLS, SWEEP, compare
 from tests.benchmarks.imports import import_tree, show_imports
 from tests.benchmarks.instructions import can_count, count
 from tests.benchmarks.measure import Calls, Sample, SubjectFailed, measure
+from tests.benchmarks.presence import measure_presence
 from tests.benchmarks.report import (
     a_console,
     show,
@@ -39,6 +42,7 @@ from tests.benchmarks.report import (
 )
 from tests.benchmarks.send import measure_sending
 from tests.benchmarks.servers import authority, dynamodb_local, stub
+from tests.benchmarks.snapstart import measure_snapstart
 from tests.benchmarks.subjects import FLOOR, LIMIT, OURS, OURS_BOTO3, SEED, SUBJECTS, Backend, Subject
 from tests.benchmarks.sweep import measure_sweeps
 
@@ -64,6 +68,12 @@ def main() -> None:
         _send(console, options.seed)
     elif options.part == "admission":
         _admission(console, options.pairs)
+    elif options.part == "presence":
+        _presence(console)
+    elif options.part == "snapstart":
+        _snapstart(console, options.pairs)
+    elif options.part == "cost":
+        _cost(console, options.pairs)
     else:
         _compare(console, options)
 
@@ -128,10 +138,38 @@ def _admission(console: Console, pairs: int) -> None:
     console.print(f"{pairs} pairs in {time.monotonic() - began:.0f} s; build/bench-admission.json")
 
 
+def _presence(console: Console) -> None:
+    began = time.monotonic()
+    with console.status("") as status:
+        verdicts = measure_presence(status.update)
+    show_verdicts(console, "Presence, in units of DynamoDB", verdicts)
+    write_verdicts(CHECKOUT / "build" / "bench-presence.json", verdicts)
+    console.print(f"{time.monotonic() - began:.0f} s; build/bench-presence.json")
+
+
+def _snapstart(console: Console, pairs: int) -> None:
+    began = time.monotonic()
+    with console.status("") as status:
+        verdicts = measure_snapstart(pairs, status.update)
+    show_verdicts(console, "SnapStart", verdicts)
+    write_verdicts(CHECKOUT / "build" / "bench-snapstart.json", verdicts, pairs=pairs)
+    console.print(f"{pairs} pairs in {time.monotonic() - began:.0f} s; build/bench-snapstart.json")
+
+
+def _cost(console: Console, rounds: int) -> None:
+    began = time.monotonic()
+    with console.status("") as status:
+        measure_cost(rounds, status.update)
+    console.print(f"{rounds} processes of each in {time.monotonic() - began:.0f} s; infra/cost/measured.toml")
+
+
 def _options() -> Options:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument(
-        "part", nargs="?", choices=["send", "admission"], help="measure only that; takes minutes"
+        "part",
+        nargs="?",
+        choices=["send", "admission", "presence", "snapstart", "cost"],
+        help="measure only that; takes minutes",
     )
     parser.add_argument(
         "--seed", type=int, default=SystemRandom().randrange(10_000), help="of the faults in sending"

@@ -85,7 +85,7 @@ def _runtime(folder: Path) -> None:
             target = folder / file
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(str(file.locate()), target)
-    for name in ("driver.py", "bare.py"):
+    for name in ("driver.py", "bare.py", "invoked.py"):
         shutil.copy(_HERE / name, folder)
     _compile(folder)
 

@@ -104,22 +104,22 @@ def conversation(subject: Subject, calls: Calls | None) -> bytes:
 
 
 def _connect_event(subject: Subject, connection_id: str) -> bytes:
-    event = _event("connect_browser", subject.headers, subject.query)
+    event = a_gateway_event("connect_browser", subject.headers, subject.query)
     return (event.replace(CONNECTION_ID, connection_id) + "\n").encode()
 
 
 def _plan(subject: Subject, calls: Calls) -> bytes:
     run = uuid4().hex[:8]
     plan = {
-        "connect": _event("connect_browser", subject.headers, subject.query),
-        "disconnect": _event("disconnect_client_closed_1005"),
+        "connect": a_gateway_event("connect_browser", subject.headers, subject.query),
+        "disconnect": a_gateway_event("disconnect_client_closed_1005"),
         "warm_up_ids": [f"{run}w{number}=" for number in range(calls.warm_up)],
         "ids": [f"{run}m{number}=" for number in range(calls.measured)],
     }
     return (json.dumps(plan) + "\n").encode()
 
 
-def _event(
+def a_gateway_event(
     name: str, headers: Mapping[str, str] | None = None, query: Mapping[str, str] | None = None
 ) -> str:
     """Return a full-size event as text, with the placeholder for the id."""

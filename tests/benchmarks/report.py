@@ -144,7 +144,7 @@ def _circumstances(target: str) -> dict[str, Any]:
         "environment": {
             "python": platform.python_version(),
             "platform": platform.platform(),
-            "processor": _processor(),
+            "processor": processor(),
             "cores": os.cpu_count(),
             "loadAverage": os.getloadavg(),
             "versions": {name: version(name) for name in ("boto3", "botocore", "dependency-injector")},
@@ -169,7 +169,8 @@ def _coloured(verdict: str) -> str:
     return f"[{_COLOURS[verdict]}]{verdict}[/]" if verdict else ""
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Return the name of this machine's processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except FileNotFoundError:

@@ -36,6 +36,8 @@ ITEM: dict[str, object] = {
 """A connection's item; the answer to a DeleteItem with ALL_OLD has it, with the key's id."""
 
 _NOTHING = b"{}"
+_QUEUE = b'{"QueueUrl":"https://sqs.eu-central-1.amazonaws.com/123456789012/catch-ups"}'
+"""The answer to SQS's GetQueueUrl; that to its SendMessage has nothing that the functions read."""
 _READ = b'{"Item":%s}' % os.environ.get("STUB_ITEM", "{}").encode()
 """The answer to a GetItem."""
 _REQUEST_ID = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789ABCDEFGHIJVV4KQNSO5AEMVJF66Q9ASUAAJG"
@@ -71,6 +73,8 @@ class DynamoDB(KeepAlive):
     @staticmethod
     def body_for(request: Mapping[str, Any]) -> bytes:
         """Return the body of the answer."""
+        if "QueueName" in request:
+            return _QUEUE
         if "ConsistentRead" in request:
             return _READ
         if request.get("ReturnValues") != "ALL_OLD":

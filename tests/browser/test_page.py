@@ -80,6 +80,7 @@ def test_a_dashboard_whose_network_was_cut_catches_up(opened: Opened, stack: Loc
     opened.press("Restore network", WATCHES_KOREA)
     opened.wait_for_alert("During the cut", WATCHES_KOREA)
     opened.wait_until("Live", WATCHES_KOREA)
+    eventually(lambda: len(stack.connections()) == 2)  # the one that was cut is gone
     opened.send("After the cut")
     opened.wait_for_alert("After the cut", WATCHES_KOREA)
 

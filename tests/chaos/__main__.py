@@ -1,7 +1,8 @@
 """``make chaos``: ten thousand connections under faults; then the table is compared with the truth.
 
 Then a message is sent to as many clients under faults, and another whose process is killed.
-At last, clients leave and return while messages flow, and none may be missed.
+At last, clients leave and return while messages flow, and none may be missed; and tabs
+come and go, of which presence must have exactly those that are open.
 """
 
 import argparse
@@ -60,9 +61,12 @@ def _options() -> Options:
     parser.add_argument("--clients", type=int, default=1000, help="that leave and return")
     parser.add_argument("--messages", type=int, default=10_000, help="meanwhile")
     parser.add_argument("--returns", type=int, default=5000, help="of these clients; 0 leaves them out")
+    parser.add_argument("--stays", type=int, default=10_000, help="of tabs; 0 leaves them out")
     parser.add_argument("--seed", type=int, default=None, help="of the plan; random by default")
     parser.add_argument("--minutes", type=float, default=5, help="time limit of the run before that")
-    parser.add_argument("--returning-minutes", type=float, default=8, help="time limit of the returns")
+    parser.add_argument(
+        "--returning-minutes", type=float, default=8, help="time limit of the returns, and of the stays"
+    )
     parser.add_argument("--flaw", choices=list(Flaw), default="", help="a mistake that the run has to detect")
     chosen = parser.parse_args()
     return Options(
@@ -74,6 +78,7 @@ def _options() -> Options:
         clients=chosen.clients,
         messages=chosen.messages,
         returns=chosen.returns,
+        stays=chosen.stays,
         limit=timedelta(minutes=chosen.minutes),
         returning_limit=timedelta(minutes=chosen.returning_minutes),
         flaw=chosen.flaw,

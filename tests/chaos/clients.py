@@ -1,8 +1,8 @@
 """The clients that leave and return, the messages meanwhile, and the plan of both, drawn from a seed."""
 
 import json
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
@@ -12,7 +12,9 @@ from random import Random
 from typing import Any, NamedTuple, Protocol
 
 from app.domain.history import NOW
-from app.domain.model import Disconnect, Handshake
+from app.domain.lifecycle import ConnectionRef
+from app.domain.model import AccountId, ClientId, ConnectionId, Disconnect, Handshake, RegionName
+from app.domain.presence import Client as PresentClient
 from tests.chaos.courier import MAX_HANDSHAKE, MAX_PENDING, Line, Look, SimulatedGateway
 from tests.chaos.figures import Outcome
 from tests.chaos.flaws import Flaw
@@ -29,6 +31,7 @@ _CLIENTS_AN_ACCOUNT = 50
 _CATCHES_UP_WITHIN = 60.0  # seconds, or the client connects again
 _MOST_ATTEMPTS = 20  # to be caught up
 _HALF_OPEN_FOR = (2, 20)  # seconds
+_EXPIRES_AFTER = (10, 60)  # seconds from the end of a connection; long after its handshake
 _AROUND, _JUST_AFTER = (-0.4, 0.8), (0.05, 0.5)  # seconds from a handshake to messages to its client
 _LATE = timedelta(seconds=CLOCK_SKEW + 2.5)
 """How much after its expiry a message may come: by the clock of a function, and a post that takes long."""
@@ -211,6 +214,9 @@ class Functions(Protocol):
     def disconnect(self, disconnect: Disconnect) -> None:
         """Carry out ``$disconnect``."""
 
+    def expire(self, connection_id: ConnectionId) -> None:
+        """Delete the item of a connection that has ended, if its ``$disconnect`` has not."""
+
     def send(self, body: str) -> None:
         """Put a message into the queue."""
 
@@ -289,6 +295,12 @@ class Client:
     def _note(self, line: Line, event: str) -> None:
         self._log.append(f"{self._run.turns.time():%H:%M:%S.%f} {line.id} {event}")
 
+    def open_connection(self) -> ConnectionRef | None:
+        """Return its connection; ``None`` if it has none that is open."""
+        line = self._line
+        is_open = line is not None and line.opened and not line.left
+        return ConnectionRef(line.id, line.connected_at) if line and is_open else None
+
     def is_caught_up(self) -> bool:
         return self._line is not None and self._line.caught_up
 
@@ -302,7 +314,7 @@ class Client:
         else:
             run.count("handshakes refused")
             line.left = True
-            run.gateway.end(line)
+            self._end_line(line)
             run.turns.after(run.random.uniform(0.5, 3), self.connect)
 
     def _open(self, line: Line) -> None:
@@ -350,10 +362,15 @@ class Client:
 
     def _end(self, line: Line, leaving: Leaving) -> None:
         run = self._run
-        run.gateway.end(line)
+        self._end_line(line)
         if leaving is not Leaving.DISCONNECT_LOST:
             job = partial(run.functions.disconnect, Disconnect(line.id, connected_at=line.connected_at))
             run.turns.after(run.random.uniform(0.01, 1), partial(run.turns.start, job))
+
+    def _end_line(self, line: Line) -> None:
+        run = self._run
+        run.gateway.end(line)
+        run.turns.after(run.random.uniform(*_EXPIRES_AFTER), partial(run.functions.expire, line.id))
 
     def _receive(self, line: Line, frame: bytes, look: Look | None) -> None:
         content = json.loads(frame)
@@ -390,3 +407,14 @@ class Client:
                 run.outcome.differences.append(
                     f"{message_id} went to {self.plan.client_id} by {by} {late} after it had expired"
                 )
+
+
+def open_connections(clients: Iterable[Client]) -> dict[PresentClient, set[ConnectionRef]]:
+    """Return the connections of *clients* that are open, by who they say they are."""
+    found: defaultdict[PresentClient, set[ConnectionRef]] = defaultdict(set)
+    for client in clients:
+        plan, ref = client.plan, client.open_connection()
+        if ref is not None:
+            name = ClientId(plan.client_id), AccountId(plan.account), RegionName(plan.region)
+            found[PresentClient(*name)].add(ref)
+    return found

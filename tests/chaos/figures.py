@@ -50,4 +50,6 @@ def show(console: Console, outcome: Outcome, seed: int) -> None:
     if outcome.differences:
         console.print(f"[bold red]{len(outcome.differences)} differences[/] (seed {seed})")
     else:
-        console.print("[bold green]No ghost item, no missing item; nobody missed a message.[/]")
+        console.print(
+            "[bold green]No ghost item, no missing item; nobody missed a message; presence is right.[/]"
+        )

@@ -1,18 +1,22 @@
 """Adapters with a deliberate mistake, to show that a run detects it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from app.adapters.dynamodb.presence import DynamoDBPresenceStore
 from app.domain.catching_up import CatchUpClient, CaughtUp
 from app.domain.delivery import Audience, Message
-from app.domain.errors import StorageUnavailable
+from app.domain.errors import EventsUnavailable, StorageUnavailable
+from app.domain.events import Event
 from app.domain.history import CatchUp, KeptMessage, Place, Scope, scopes_for
-from app.domain.lifecycle import ProbeResult
+from app.domain.lifecycle import ConnectionRef, ProbeResult
 from app.domain.model import Connection, ConnectionId, Removed, Tombstone
-from app.domain.ports import CatchUps, Clock, ConnectionStore, Gateway, History
+from app.domain.ports import CatchUps, Clock, ConnectionStore, EventPublisher, Gateway, History
+from app.domain.presence import Client, Presence
 
 _BEGINNING = Place(datetime(1970, 1, 1, tzinfo=UTC))
 
@@ -30,6 +34,9 @@ class Flaw(StrEnum):
     READS_FINISHED_FIRST = "reads-finished-first"
     SKIPS_UNDER_WAY = "skips-under-way"
     MOVES_SINCE_EARLY = "moves-since-early"
+    FORGETS_WHO_LEFT = "forgets-who-left"
+    OVERWRITES_PRESENCE = "overwrites-presence"
+    LOSES_EVENTS = "loses-events"
 
 
 def with_flaw(store: ConnectionStore, flaw: str) -> ConnectionStore:
@@ -70,6 +77,21 @@ def catch_up_with_flaw(catch_up: CatchUpClient, flaw: str) -> CatchUpClient:
 def history_with_flaw(history: History, flaw: str) -> History:
     """Return *history*, with the *flaw* if it is one of when it is written."""
     return _BeginsLate(history) if flaw == Flaw.BEGINS_HISTORY_LATE else history
+
+
+def presence_store(flaw: str) -> type[DynamoDBPresenceStore]:
+    """Return the adapter of presence, with the *flaw* if it is one of that."""
+    match flaw:
+        case Flaw.FORGETS_WHO_LEFT:
+            return _ForgetsWhoLeft
+        case Flaw.OVERWRITES_PRESENCE:
+            return _OverwritesPresence
+    return DynamoDBPresenceStore
+
+
+def publisher_with_flaw(publisher: EventPublisher, flaw: str) -> EventPublisher:
+    """Return *publisher*, with the *flaw* if it is one of when an event counts as published."""
+    return _LosesEvents(publisher) if flaw == Flaw.LOSES_EVENTS else publisher
 
 
 class _Store:
@@ -185,6 +207,28 @@ class _ReadsFinishedFirst(CatchUpClient):
         finished = {scope: list(self.history.finished(scope, _BEGINNING)) for scope in scopes}
         catch_up = CatchUpClient(**_parts(self) | {"history": _History(self.history, finished)})
         return catch_up(request, until=until)
+
+
+class _ForgetsWhoLeft(DynamoDBPresenceStore):
+    def has_left(self, ref: ConnectionRef) -> bool:
+        return False
+
+
+class _OverwritesPresence(DynamoDBPresenceStore):
+    """Writes what follows from what it has read, whatever was written since."""
+
+    def change(self, client: Client, step: Callable[[Presence], Presence]) -> Presence:
+        changed = step(super().change(client, lambda presence: presence))
+        return super().change(client, lambda _: changed)
+
+
+class _LosesEvents:
+    def __init__(self, publisher: EventPublisher) -> None:
+        self._publisher = publisher
+
+    def publish(self, event: Event) -> None:
+        with suppress(EventsUnavailable):
+            self._publisher.publish(event)
 
 
 def _parts(catch_up: CatchUpClient) -> dict[str, Any]:

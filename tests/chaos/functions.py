@@ -4,16 +4,16 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from random import Random
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from app.adapters.dynamodb.deliveries import DynamoDBDeliveries
 from app.adapters.dynamodb.history import DynamoDBHistory
 from app.adapters.dynamodb.items import MILLISECOND, entry_from, time_from
+from app.adapters.dynamodb.presence import DynamoDBPresenceStore, presence_from
 from app.adapters.dynamodb.store import DynamoDBConnectionStore
 from app.adapters.dynamodb.table import RECIPIENT, DynamoDBConnectionTable
 from app.adapters.dynamodb.transport import Transport
 from app.adapters.ip import PeerFirstIpResolver
-from app.adapters.memory import MemoryPresenceStore
 from app.adapters.messages import JsonNotices, message_from
 from app.adapters.sqs import catch_up_from
 from app.domain.catching_up import CATCH_UP_RATE, CatchUpClient
@@ -21,18 +21,31 @@ from app.domain.delivery import Audience, Delivery, Message
 from app.domain.errors import AlreadyClosed, StorageUnavailable
 from app.domain.handshakes import CloseConnection, OpenAdmission, OpenConnection
 from app.domain.history import CatchUp
-from app.domain.model import Disconnect, Handshake
+from app.domain.lifecycle import ConnectionRef
+from app.domain.model import Connection, ConnectionId, Disconnect, Handshake
 from app.domain.operations import EvictConnection
 from app.domain.pace import Pace
+from app.domain.ports import Clock
+from app.domain.presence import Client, SessionId
 from app.domain.sending import DeliverMessage
-from app.domain.tracking import TrackPresence
+from app.domain.sessions import Sessions
+from app.domain.tracking import PublishPresence, TrackPresence
 from app.entrypoints.catch_up import RESERVE, CatchUpHandler
+from app.entrypoints.presence import PresenceHandler
+from app.entrypoints.records import BatchResponse
 from app.entrypoints.send import SendHandler
 from app.entrypoints.stream import StreamHandler
 from tests.builders import Invocation
 from tests.chaos.courier import Look, SimulatedCourier, SimulatedGateway
-from tests.chaos.flaws import catch_up_with_flaw, history_with_flaw
+from tests.chaos.flaws import (
+    catch_up_with_flaw,
+    history_with_flaw,
+    presence_store,
+    publisher_with_flaw,
+)
+from tests.chaos.memory_tables import Item
 from tests.chaos.simulated import (
+    BusClient,
     CatchUpsClient,
     Execution,
     FaultyTransport,
@@ -45,7 +58,10 @@ from tests.chaos.simulated import (
     WatchedTransport,
 )
 from tests.chaos.turns import Turns
-from tests.fakes import FakeGateway, InlineWorkers, RecordingPublisher
+from tests.fakes import FakeGateway, FixedClock, InlineWorkers
+
+if TYPE_CHECKING:
+    from app.domain.events import Event
 
 KEPT_FOR = timedelta(minutes=2)
 """For how long the history is kept."""
@@ -57,6 +73,8 @@ _LIFETIME = timedelta(hours=24)
 _PAGE = 50  # recipients
 _RATE = 1000
 _TIME_IS_SHORT = 0.1  # share of invocations
+_ROOM = 2  # connections in a client's presence, so that some have further ones
+_ROOM_FOR_DEPARTURES = 20  # more than its item has, and fewer than some clients have
 
 
 class Tables(NamedTuple):
@@ -65,6 +83,7 @@ class Tables(NamedTuple):
     connections: str
     deliveries: str
     history: str
+    presence: str
 
 
 class Finishing(NamedTuple):
@@ -75,13 +94,15 @@ class Finishing(NamedTuple):
 
 
 class Seen:
-    """What is seen of the deliveries and of the looks into the history."""
+    """What is seen of the deliveries, of the looks into the history, and of the bus."""
 
     def __init__(self) -> None:
         self.started: dict[str, datetime] = {}
         self.finishing: defaultdict[str, list[Finishing]] = defaultdict(list)
         self.finished: dict[str, datetime] = {}
         self.looks: list[Look] = []
+        self.expired: list[ConnectionRef] = []
+        self.published: list[Event] = []
 
 
 class Functions:
@@ -93,10 +114,11 @@ class Functions:
         self.gateway = SimulatedGateway(turns, random)
         self.messages = SimulatedQueue(turns, random, self._deliver, slow=(0.1, 5))
         self.catch_ups = SimulatedQueue(turns, random, self._catch_up, slow=(1, 40))
-        self.stream = SimulatedStream(turns, random, self._track)
-        self.database = WatchedTransport(transport, tables.connections, self._changed)
+        self.stream = SimulatedStream(turns, random, ["connectionId"], self._track)
+        self.presence_stream = SimulatedStream(turns, random, ["id", "part"], self._publish)
+        watched = {tables.connections: self._changed, tables.presence: self.presence_stream.changed}
+        self.database = WatchedTransport(transport, watched)
         self._index = LaggingIndex(turns, random)
-        self._presence = MemoryPresenceStore()
         self._turns = turns
         self._random = random
         self._tables = tables
@@ -135,6 +157,24 @@ class Functions:
     def send(self, body: str) -> None:
         """Put a message into the queue."""
         self.messages.add(body)
+
+    def expire(self, connection_id: ConnectionId) -> None:
+        """Delete the item of a connection that has ended, if its ``$disconnect`` has not."""
+        item = self.database.items[self._tables.connections].get(connection_id)
+        if item is not None and isinstance(connection := entry_from(item), Connection):
+            self.seen.expired.append(ConnectionRef.of(connection))
+            self.database.expire(self._tables.connections, {"connectionId": {"S": connection_id}})
+
+    def connections(self) -> frozenset[ConnectionRef]:
+        """Return the connections in their table."""
+        entries = map(entry_from, self.database.items[self._tables.connections].values())
+        return frozenset(ConnectionRef.of(entry) for entry in entries if isinstance(entry, Connection))
+
+    def session(self, client: Client) -> tuple[SessionId | None, frozenset[ConnectionRef]]:
+        """Return the session of *client*, and its connections."""
+        store = self._presence(self.database, FixedClock())
+        session = store.change(client, lambda presence: presence).session
+        return session, frozenset(Sessions(store, FixedClock(), _ROOM).connections(client))
 
     def _deliver(self, record: Mapping[str, Any]) -> bool:
         """Return whether the queue can forget the message."""
@@ -175,7 +215,7 @@ class Functions:
 
             def read(body: str) -> CatchUp:
                 request = catch_up_from(body)
-                item = self.database.items.get(request.ref.connection_id, {})
+                item = self.database.items[self._tables.connections].get(request.ref.connection_id, {})
                 created_at = time_from(item, "createdAt", MILLISECOND)
                 courier.look = Look(request, self._turns.time(), execution.now(), created_at)
                 self.seen.looks.append(courier.look)
@@ -209,23 +249,31 @@ class Functions:
             table = DynamoDBConnectionTable(transport, self._tables.connections)
             track_presence = TrackPresence(
                 table,
-                self._presence,
-                RecordingPublisher(),
+                Sessions(self._presence(transport, execution), execution, _ROOM, _ROOM_FOR_DEPARTURES),
+                BusClient(self.seen.published, execution),
                 EvictConnection(table, FakeGateway(), execution, _GRACE),
                 execution,
                 InlineWorkers(),
                 catch_ups=CatchUpsClient(self.catch_ups, execution),
             )
             handler = StreamHandler(track_presence, entry_from, execution)
-            failures = handler({"Records": records}, Invocation())["batchItemFailures"]
-            numbers = [record["dynamodb"]["SequenceNumber"] for record in records]
-            return numbers.index(failures[0]["itemIdentifier"]) if failures else len(records)
+            return _processed(records, handler({"Records": records}, Invocation()))
 
         return self._invoke("stream", track) or 0
 
-    def _changed(self, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> None:
+    def _publish(self, records: Sequence[Mapping[str, Any]]) -> int:
+        """Return how many of *records* are processed."""
+
+        def publish(execution: Execution) -> int:
+            publisher = publisher_with_flaw(BusClient(self.seen.published, execution), self._flaw)
+            handler = PresenceHandler(PublishPresence(publisher), presence_from, execution)
+            return _processed(records, handler({"Records": records}, Invocation()))
+
+        return self._invoke("presence", publish) or 0
+
+    def _changed(self, old: Item | None, new: Item | None, expired: bool) -> None:  # noqa: FBT001 - a callback
         self._index.changed(old, new)
-        self.stream.changed(old, new)
+        self.stream.changed(old, new, expired)
 
     def _invoke[T](self, function: str, act: Callable[[Execution], T]) -> T | None:
         """Return what *act* returns; ``None`` if it is killed."""
@@ -244,8 +292,19 @@ class Functions:
         transport = FaultyTransport(self.database, execution)
         return DynamoDBConnectionStore(transport, self._tables.connections, index_unscoped=True)
 
+    def _presence(self, transport: Transport, clock: Clock) -> DynamoDBPresenceStore:
+        store = presence_store(self._flaw)
+        return store(transport, self._tables.presence, clock=clock, pause=self._turns.sleep)
+
     def _history(self, transport: Transport, execution: Execution) -> "_SeenHistory":
         return _SeenHistory(transport, self._tables.history, execution, self._turns, self.seen)
+
+
+def _processed(records: Sequence[Mapping[str, Any]], response: BatchResponse) -> int:
+    """Return how many of *records* are processed by a handler that gives that response."""
+    failures = response["batchItemFailures"]
+    numbers = [record["dynamodb"]["SequenceNumber"] for record in records]
+    return numbers.index(failures[0]["itemIdentifier"]) if failures else len(records)
 
 
 class _SeenDeliveries(DynamoDBDeliveries):

@@ -1,4 +1,4 @@
-"""The tables of connections, deliveries and the history in memory, behind the requests of their adapters.
+"""The tables of a run in memory, behind the requests of their adapters.
 
 A run on DynamoDB Local with the same seed has the same figures, but takes ten times as long.
 """
@@ -18,7 +18,7 @@ class MemoryTables:
 
     def __init__(self) -> None:
         self._tables: defaultdict[str, dict[str, Item]] = defaultdict(dict)
-        self._positions: defaultdict[str, list[str]] = defaultdict(list)  # of the history, by scope
+        self._sorted: defaultdict[str, list[str]] = defaultdict(list)  # sort keys by partition
         self._operations: dict[str, Callable[[Item], dict[str, Any]]] = {
             "GetItem": self._get,
             "PutItem": self._put,
@@ -32,41 +32,45 @@ class MemoryTables:
         return Answer(self._operations[operation](request), outcome_unknown=False)
 
     def _get(self, request: Item) -> dict[str, Any]:
-        item = self._tables[request["TableName"]].get(_name(request["Key"]))
+        item = self._tables[request["TableName"]].get(name_of(request["Key"]))
         return {"Item": item} if item else {}
 
     def _put(self, request: Item) -> dict[str, Any]:
         table, new = self._tables[request["TableName"]], request["Item"]
-        name = _name(new)
+        name = name_of(new)
         old = table.get(name)
         condition = request.get("ConditionExpression", "")
         if old is not None and condition.startswith("attribute_not_exists(connectionId)"):
             raise ConditionFailed(old, outcome_unknown=False)  # of a run, an id has one connection
+        if _is_refused(request, old):
+            raise ConditionFailed(old or {}, outcome_unknown=False)
         table[name] = new
-        if old is None and "scope" in new:
-            insort(self._positions[new["scope"]["S"]], new["position"]["S"])
+        if old is None and (keys := _partition_and_sort(new)):
+            insort(self._sorted[keys[0]], keys[1])
         return {"Attributes": old} if old else {}
 
     def _delete(self, request: Item) -> dict[str, Any]:
-        table, name = self._tables[request["TableName"]], _name(request["Key"])
+        table, name = self._tables[request["TableName"]], name_of(request["Key"])
         old = table.get(name)
+        if _is_refused(request, old):
+            raise ConditionFailed(old or {}, outcome_unknown=False)
         condition = request.get("ConditionExpression", "")
         is_tombstone = old is not None and "closedAt" in old
         is_other = ":createdAt" in condition and (
             old is None or old.get("createdAt") != request["ExpressionAttributeValues"][":createdAt"]
         )
-        if condition and (is_tombstone or is_other):
+        if "connectionId" in request["Key"] and condition and (is_tombstone or is_other):
             raise ConditionFailed(None, outcome_unknown=False)
         if old is None:
             return {}
         del table[name]
-        if "scope" in old:
-            self._positions[old["scope"]["S"]].remove(old["position"]["S"])
+        if keys := _partition_and_sort(old):
+            self._sorted[keys[0]].remove(keys[1])
         return {"Attributes": old}
 
     def _update(self, request: Item) -> dict[str, Any]:
         """Change a delivery: claim it, or record how far it is and perhaps give up the claim."""
-        table, name = self._tables[request["TableName"]], _name(request["Key"])
+        table, name = self._tables[request["TableName"]], name_of(request["Key"])
         values, old = request["ExpressionAttributeValues"], table.get(name)
         is_claim = request["UpdateExpression"].startswith("SET audience = :audience")
         if is_claim:
@@ -89,10 +93,15 @@ class MemoryTables:
 
     def _query(self, request: Item) -> dict[str, Any]:
         values, table = request["ExpressionAttributeValues"], self._tables[request["TableName"]]
+        if ":id" in values:  # of the presence
+            partition = values[":id"]["S"]
+            found = self._sorted[partition][:: 1 if request.get("ScanIndexForward", True) else -1]
+            found = found[: request.get("Limit")]
+            return {"Items": [table[_KEYS.join((partition, part))] for part in found]}
         if "IndexName" not in request:
             scope, first = values[":scope"]["S"], values[":first"]["S"]
             last = values[":last"]["S"] if ":last" in values else f"{first}\uffff"
-            positions = self._positions[scope]
+            positions = self._sorted[scope]
             found = positions[bisect_left(positions, first) : bisect_right(positions, last)]
             return {"Items": [table[_KEYS.join((scope, position))] for position in found]}
         attribute, _, _ = request["KeyConditionExpression"].partition(" ")
@@ -114,11 +123,33 @@ class MemoryTables:
 _KEYS = "\n"
 
 
-def _name(item: Item) -> str:
-    if "scope" in item:
-        return _KEYS.join((item["scope"]["S"], item["position"]["S"]))
+def name_of(item: Item) -> str:
+    """Return the key of an *item*, or of a request for it, as one text."""
+    if keys := _partition_and_sort(item):
+        return _KEYS.join(keys)
     text: str = item["connectionId"]["S"] if "connectionId" in item else item["id"]["S"]
     return text
+
+
+def _partition_and_sort(item: Item) -> tuple[str, str] | None:
+    """Return both keys of an item of the history or of the presence."""
+    for partition, sort in (("scope", "position"), ("id", "part")):
+        if sort in item:
+            return item[partition]["S"], item[sort]["S"]
+    return None
+
+
+def _is_refused(request: Item, old: Item | None) -> bool:
+    """Return whether *request* has a condition of the presence's adapter, and it is false."""
+    values = request.get("ExpressionAttributeValues", {})
+    match request.get("ConditionExpression"):
+        case "attribute_not_exists(id)":
+            return old is not None
+        case "version = :version":
+            return old is None or old["version"] != values[":version"]
+        case "attribute_not_exists(began) OR began <= :began":
+            return old is not None and int(old["began"]["N"]) > int(values[":began"]["N"])
+    return False
 
 
 def _is_free(delivery: Item, values: Item) -> bool:

@@ -161,7 +161,7 @@ async def _before(fault: Fault | None, share: float) -> None:
         case Fault.DELAYED:
             await asyncio.sleep(share * 0.15)
         case Fault.HELD_BACK:  # the client has given up when it arrives
-            await asyncio.sleep(0.4 + share)
+            await asyncio.sleep(1.1 + share)
 
 
 async def _pass_on(

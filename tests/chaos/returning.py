@@ -22,11 +22,12 @@ from typing import NamedTuple
 
 from app.adapters.dynamodb.direct import direct_transport
 from app.adapters.dynamodb.transport import Transport
-from tests.chaos.clients import Client, Run, a_plan_of_returns
+from tests.chaos.clients import Client, Run, a_plan_of_returns, open_connections
 from tests.chaos.figures import Outcome
 from tests.chaos.functions import Functions, Tables
 from tests.chaos.memory_tables import MemoryTables
 from tests.chaos.missed import Checks
+from tests.chaos.present import PresenceChecks
 from tests.chaos.turns import Turns
 from tests.dynamodb_local import REGION, a_client, create_table
 
@@ -38,7 +39,7 @@ IN_MEMORY = ""
 _CHECKOUT = Path(__file__).parents[2]
 _PROCESSES = 2
 _THREADS = 64  # one of them runs at a time
-_TABLES = ("ConnectionsTable", "DeliveriesTable", "HistoryTable")
+_TABLES = ("ConnectionsTable", "DeliveriesTable", "HistoryTable", "PresenceTable")
 
 
 class Task(NamedTuple):
@@ -54,6 +55,15 @@ class Task(NamedTuple):
     returns: int
     limit: float
     flaw: str = ""
+
+
+class Simulation(NamedTuple):
+    """The functions, and what surrounds them."""
+
+    turns: Turns
+    random: Random
+    functions: Functions
+    outcome: Outcome
 
 
 async def returning(task: Task, outcome: Outcome) -> None:
@@ -76,11 +86,7 @@ async def returning(task: Task, outcome: Outcome) -> None:
     async with asyncio.timeout(task.limit), asyncio.TaskGroup() as group:
         running = [(part, group.create_task(_output(part, free))) for part in parts if part.clients]
     for part, printed in running:
-        sections, differences = json.loads(printed.result())
-        for section, counted in sections.items():
-            for name, count in counted.items():
-                outcome.figures.count(section, name, count)
-        outcome.differences += [f"seed {part.seed}: {it}" for it in differences]
+        add_printed(printed.result(), part, outcome)
 
 
 def run(task: Task) -> Outcome:
@@ -89,16 +95,8 @@ def run(task: Task) -> Outcome:
     Raises:
         TimeoutError: the limit is exceeded.
     """
-    outcome = Outcome()
     plan = a_plan_of_returns(task.seed, clients=task.clients, messages=task.messages, returns=task.returns)
-    turns = Turns(_THREADS, timedelta(seconds=task.limit))
-    random = Random(f"{task.seed} faults")  # noqa: S311 - repeatable on purpose
-    with (
-        _tables(task.endpoint) as (transport, tables),
-        _repeatable(task.seed),
-        _counting(outcome),
-    ):
-        functions = Functions(turns, random, tables, transport, task.flaw)
+    with simulation(task) as (turns, random, functions, outcome):
         shared = Run(turns, random, functions.gateway, functions, outcome, task.flaw)
         clients = [Client(it, shared) for it in plan.clients]
         for client in clients:
@@ -106,9 +104,21 @@ def run(task: Task) -> Outcome:
         for after, message in plan.messages:
             turns.after(after, partial(shared.send, message))
         turns.run()
+        PresenceChecks(outcome, functions, open_connections(clients)).check()
     Checks(shared, clients, functions.seen).check()
-    _count(outcome, turns, functions)
     return outcome
+
+
+@contextmanager
+def simulation(task: Task) -> Iterator[Simulation]:
+    """Yield the functions and what surrounds them; when the block ends, their figures are in the outcome."""
+    outcome = Outcome()
+    turns = Turns(_THREADS, timedelta(seconds=task.limit))
+    random = Random(f"{task.seed} faults")  # noqa: S311 - repeatable on purpose
+    with _tables(task.endpoint) as (transport, tables), _repeatable(task.seed), _counting(outcome):
+        functions = Functions(turns, random, tables, transport, task.flaw)
+        yield Simulation(turns, random, functions, outcome)
+    _count(outcome, turns, functions)
 
 
 def _share(number: int, part: int) -> int:
@@ -117,24 +127,37 @@ def _share(number: int, part: int) -> int:
 
 
 async def _output(task: Task, free: asyncio.Semaphore) -> str:
-    """Carry out the task in a process of its own once one is *free*, and return what it prints."""
     async with free:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-m", "tests.chaos.returning", json.dumps(task)),
-            cwd=_CHECKOUT,
-            stdout=PIPE,
-            start_new_session=True,  # Ctrl-C is for us to handle
-        )
-        try:
-            printed, _ = await process.communicate()
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
+        return await printed_by("tests.chaos.returning", task)
+
+
+async def printed_by(program: str, task: Task) -> str:
+    """Carry out the task by *program* in a process of its own, and return what it prints."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", program, json.dumps(task)),
+        cwd=_CHECKOUT,
+        stdout=PIPE,
+        start_new_session=True,  # Ctrl-C is for us to handle
+    )
+    try:
+        printed, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     if process.returncode:
         raise RuntimeError(f"{task.seed} ended with {process.returncode}")
     return printed.decode()
+
+
+def add_printed(printed: str, task: Task, outcome: Outcome) -> None:
+    """Add what a program has printed for the *task*."""
+    sections, differences = json.loads(printed)
+    for section, counted in sections.items():
+        for name, number in counted.items():
+            outcome.figures.count(section, name, number)
+    outcome.differences += [f"seed {task.seed}: {it}" for it in differences]
 
 
 @contextmanager
@@ -163,13 +186,14 @@ def _count(outcome: Outcome, turns: Turns, functions: Functions) -> None:
         "invocations meanwhile": functions.invocations,
         "the gateway's answers to messages": functions.gateway.answers,
         "requests to the tables": functions.database.calls,
-        "the table's stream": functions.stream.counts,
+        "the stream of connections": functions.stream.counts,
+        "the stream of presence": functions.presence_stream.counts,
         "queue of messages": functions.messages.counts,
         "queue of those that return": functions.catch_ups.counts,
     }.items():
         for name, number in sorted(counted.items()):
             outcome.figures.count(section, name, number)
-    outcome.figures.count("run", "simulated minutes of returns", round(turns.now / 60))
+    outcome.figures.count("run", "simulated minutes", round(turns.now / 60))
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """A run: a plan is carried out while the table is swept; the table is checked; then messages are sent.
 
-At last, clients leave and return while messages flow.
+At last, clients leave and return while messages flow, and tabs come and go.
 """
 
 import asyncio
@@ -17,9 +17,10 @@ from tests.chaos.figures import Outcome
 from tests.chaos.gateway import ManagementApi, management_api
 from tests.chaos.plan import a_plan
 from tests.chaos.proxy import FaultyProxy, faulty_proxy
-from tests.chaos.returning import Task, returning
+from tests.chaos.returning import IN_MEMORY, Task, returning
 from tests.chaos.scene import Scene
 from tests.chaos.sweeping import SEGMENTS, Sweeper, a_sweeper
+from tests.chaos.tabs import coming_and_going
 from tests.chaos.tokens import Tokens
 from tests.chaos.truth import Truth
 from tests.chaos.workers import running_workers
@@ -28,6 +29,7 @@ from tests.sending.checks import faults, killed
 from tests.sending.scene import a_scene
 
 _SWEEPS_EVERY = 3.0  # seconds, one segment each
+_STAYS_A_CLIENT = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class Options:
     clients: int = 1000
     messages: int = 10_000
     returns: int = 5000
+    stays: int = 10_000
     limit: timedelta = timedelta(minutes=5)
     returning_limit: timedelta = timedelta(minutes=8)
     flaw: str = ""
@@ -80,6 +83,8 @@ async def run(options: Options, database: Database) -> Outcome:
             await asyncio.to_thread(_send, options, client.meta.endpoint_url, outcome)
     if options.returns:
         await _return(options, outcome)
+    if options.stays:
+        await _come_and_go(options, outcome)
     outcome.figures.count("run", "seconds", round(time.monotonic() - began))
     return outcome
 
@@ -115,6 +120,24 @@ async def _return(options: Options, outcome: Outcome) -> None:
             raise TimeoutError(f"The clients that return are not done within {limit}") from None
 
 
+async def _come_and_go(options: Options, outcome: Outcome) -> None:
+    """Let the tabs of clients come and go."""
+    limit = options.returning_limit
+    task = Task(
+        str(options.seed),
+        IN_MEMORY,
+        clients=max(options.stays // _STAYS_A_CLIENT, 1),
+        messages=0,
+        returns=options.stays,
+        limit=limit.total_seconds(),
+        flaw=options.flaw,
+    )
+    try:
+        await coming_and_going(task, outcome)
+    except TimeoutError:
+        raise TimeoutError(f"The tabs are not done within {limit}") from None
+
+
 @asynccontextmanager
 async def _sweeping(sweeper: Sweeper, outcome: Outcome) -> AsyncIterator[None]:
     """Sweep one segment after the other until the block ends, under the same faults as the workers."""
@@ -147,8 +170,8 @@ def _environ(endpoint: str, table: str, flaw: str) -> dict[str, str]:
         "AWS_ENDPOINT_URL_DYNAMODB": endpoint,
         "AWS_ACCESS_KEY_ID": "local",
         "AWS_SECRET_ACCESS_KEY": "local",
-        "STORE_CONNECT_TIMEOUT_MS": "300",
-        "STORE_READ_TIMEOUT_MS": "300",
+        "STORE_CONNECT_TIMEOUT_MS": "1000",
+        "STORE_READ_TIMEOUT_MS": "1000",  # on a busy machine, too
         "STORE_ATTEMPTS": "2",
         "CHAOS_FLAW": flaw,
     }

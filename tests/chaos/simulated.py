@@ -16,10 +16,12 @@ from zlib import crc32
 from app.adapters.dynamodb.items import connection_from, is_tombstone
 from app.adapters.dynamodb.transport import Answer, Transport
 from app.adapters.sqs import SENT_AT, SqsCatchUps
-from app.domain.errors import QueueUnavailable, StorageUnavailable
+from app.domain.errors import EventsUnavailable, QueueUnavailable, StorageUnavailable
+from app.domain.events import Event
 from app.domain.ports import RecipientPages
 from app.domain.selection import Page, Selection
 from tests.builders import NOON
+from tests.chaos.memory_tables import Item, name_of
 from tests.chaos.turns import Turns
 
 if TYPE_CHECKING:
@@ -37,14 +39,17 @@ _CALL_IS_SLOW = 0.02
 _QUEUE_FAILS = 0.005
 _QUEUE_REPEATS = 0.03
 _QUEUE_IS_SLOW = 0.1
-_STREAM_REPEATS = 0.03
+_BUS_FAILS = 0.1
+_STREAM_REPEATS = 0.1
+_STREAM_DOUBLES = 0.1
 _STREAM_IS_SLOW = 0.03
 
 _LATENCIES = (0.001, 0.006), (0.02, 0.1), (0.05, 0.8)  # seconds of a call, by the invocation
 _WEIGHTS = 55, 35, 10
 _MOST_CALLS = 30  # before a kill
-_SHARDS = 4
+_SHARDS = 16
 _BATCH = 20  # records of the stream
+_LAG = (0, 30)  # seconds by which the second worker with a batch begins later
 _MILLISECOND = timedelta(milliseconds=1)
 
 
@@ -117,32 +122,39 @@ class FaultyTransport:
         return answer
 
 
-class WatchedTransport:
-    """Transport that tells of each change of the *table* of connections: the old item, and the new one."""
+type Changed = Callable[[Item | None, Item | None, bool], None]
+"""Told of a change: the item before and after it, and whether the table itself deleted it as expired."""
 
-    def __init__(
-        self,
-        transport: Transport,
-        table: str,
-        changed: Callable[[dict[str, Any] | None, dict[str, Any] | None], None],
-    ) -> None:
+
+class WatchedTransport:
+    """Transport that tells of each change of some tables; *watched* has who is told, by the table's name."""
+
+    def __init__(self, transport: Transport, watched: Mapping[str, Changed]) -> None:
         self.calls: Counter[str] = Counter()
-        self.items: dict[str, dict[str, Any]] = {}
+        self.items: dict[str, dict[str, Item]] = {table: {} for table in watched}
         self._transport = transport
-        self._table = table
-        self._changed = changed
+        self._watched = watched
 
     def call(self, operation: str, request: Mapping[str, Any]) -> Answer:
         self.calls[operation] += 1
+        return self._call(operation, request, expired=False)
+
+    def expire(self, table: str, key: Item) -> None:
+        """Delete an item, if it is there, as DynamoDB does when it has expired."""
+        if name_of(key) in self.items[table]:
+            self._call("DeleteItem", {"TableName": table, "Key": key}, expired=True)
+
+    def _call(self, operation: str, request: Mapping[str, Any], *, expired: bool) -> Answer:
         answer = self._transport.call(operation, request)  # a false condition is an exception
-        if request["TableName"] == self._table and operation in {"PutItem", "DeleteItem"}:
+        table = request["TableName"]
+        if table in self._watched and operation in {"PutItem", "DeleteItem"}:
             new = request.get("Item")
-            name = (new or request["Key"])["connectionId"]["S"]
-            old = self.items.pop(name, None)
+            name, items = name_of(new or request["Key"]), self.items[table]
+            old = items.pop(name, None)
             if new is not None:
-                self.items[name] = new
+                items[name] = new
             if old != new:
-                self._changed(old, new)
+                self._watched[table](old, new, expired)
         return answer
 
 
@@ -155,7 +167,7 @@ class LaggingIndex:
         self._shown_from: dict[str, float] = {}
         self._shown_until: dict[str, tuple[float, Connection]] = {}
 
-    def changed(self, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> None:
+    def changed(self, old: Item | None, new: Item | None) -> None:
         at = self._turns.now + self._random.uniform(0, INDEX_LAG)
         if old is not None and not is_tombstone(old):
             was = connection_from(old)
@@ -248,12 +260,19 @@ class QueueClient:
         Raises:
             QueueUnavailable: it fails.
         """
-        fails = self._execution.random.random() < _QUEUE_FAILS
-        if fails and self._execution.random.random() < 0.5:
-            raise QueueUnavailable("Simulated")
-        self._execution.call(add)
-        if fails:
-            raise QueueUnavailable("Simulated")
+        _hand_over(add, self._execution, _QUEUE_FAILS, QueueUnavailable("Simulated"))
+
+
+class BusClient:
+    """EventPublisher of one invocation; *published* has the events in the order in which the bus got them."""
+
+    def __init__(self, published: list[Event], execution: Execution) -> None:
+        self._published = published
+        self._execution = execution
+
+    def publish(self, event: Event) -> None:
+        put = partial(self._published.append, event)
+        _hand_over(put, self._execution, _BUS_FAILS, EventsUnavailable("Simulated"))
 
 
 class CatchUpsClient(SqsCatchUps):
@@ -268,30 +287,37 @@ class CatchUpsClient(SqsCatchUps):
 
 
 class SimulatedStream:
-    """The table's stream: in order for each id, late, in batches, and some of them repeated.
+    """The stream of a table with those *keys*: in order for each item, late, in batches, and some repeated.
 
-    *invoke* returns how many records of a batch it has processed.
+    *invoke* returns how many records of a batch it has processed. A few batches are
+    given to a second worker, too, which may fall behind the stream.
     """
 
     def __init__(
-        self, turns: Turns, random: Random, invoke: Callable[[Sequence[Mapping[str, Any]]], int]
+        self,
+        turns: Turns,
+        random: Random,
+        keys: Sequence[str],
+        invoke: Callable[[Sequence[Mapping[str, Any]]], int],
     ) -> None:
         self.counts: Counter[str] = Counter()
         self._turns = turns
         self._random = random
+        self._keys = keys
         self._invoke = invoke
         self._shards: list[deque[Mapping[str, Any]]] = [deque() for _ in range(_SHARDS)]
         self._busy: set[int] = set()
         self._numbers = count(1)
 
-    def changed(self, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> None:
-        name = (new or old or {})["connectionId"]["S"]
+    def changed(self, old: Item | None, new: Item | None, expired: bool) -> None:  # noqa: FBT001 - a callback
+        item = new or old or {}
         images = {key: image for key, image in (("OldImage", old), ("NewImage", new)) if image is not None}
-        keys = {"Keys": {"connectionId": {"S": name}}, "SequenceNumber": str(next(self._numbers))}
+        keys = {"Keys": {name: item[name] for name in self._keys}, "SequenceNumber": str(next(self._numbers))}
         self.counts["changes"] += 1
-        number = crc32(name.encode()) % _SHARDS
+        number = crc32(name_of(item).encode()) % _SHARDS
         kind = "MODIFY" if old and new else "INSERT" if new else "REMOVE"
-        self._shards[number].append({"eventName": kind, "dynamodb": keys | images})
+        by = {"userIdentity": _TIME_TO_LIVE} if expired else {}
+        self._shards[number].append({"eventName": kind, "dynamodb": keys | images} | by)
         if number not in self._busy:
             self._busy.add(number)
             self._read_after(self._takes(), number)
@@ -307,6 +333,10 @@ class SimulatedStream:
     def _read(self, number: int) -> None:
         records = self._shards[number]
         batch = [records[index] for index in range(min(_BATCH, len(records)))]
+        if self._random.random() < _STREAM_DOUBLES:
+            self.counts["batches given to two workers"] += 1
+            second = partial(self._turns.start, partial(self._process_all, batch))
+            self._turns.after(self._random.uniform(*_LAG), second)
         processed = self._invoke(batch)
         if processed < len(batch):
             self.counts["batches repeated after a failure"] += 1
@@ -320,9 +350,29 @@ class SimulatedStream:
         else:
             self._busy.discard(number)
 
+    def _process_all(self, batch: Sequence[Mapping[str, Any]]) -> None:
+        """Process a batch as the stream does: what fails is given again, with all that follows."""
+        while batch := batch[self._invoke(batch) :]:
+            self._turns.sleep(self._takes())
+
+
+def _hand_over(act: Callable[[], None], execution: Execution, fails: float, error: Exception) -> None:
+    """Do *act*, or fail with that probability, and perhaps do it all the same.
+
+    Raises:
+        Exception: *error*, if it fails.
+    """
+    is_failure = execution.random.random() < fails
+    if is_failure and execution.random.random() < 0.5:
+        raise error
+    execution.call(act)
+    if is_failure:
+        raise error
+
 
 def _nothing() -> None:
     """Do nothing: the call does not reach the other side."""
 
 
+_TIME_TO_LIVE = {"type": "Service", "principalId": "dynamodb.amazonaws.com"}
 _EPOCH = NOON.replace(year=1970, month=1, day=1, hour=0)

@@ -385,9 +385,10 @@ def test_the_longest_messages_are_kept_in_several_pages(subject: Subject) -> Non
 
 def test_several_threads_may_use_it_at_once(subject: Subject) -> None:
     names = [f"m-{number:02}" for number in range(24)]
+    subject.keep(names[0], NOON)  # of two threads that make moto's first item, one would undo the other's
 
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda name: subject.keep(name, NOON), names))
+        list(pool.map(lambda name: subject.keep(name, NOON), names[1:]))
 
     assert subject.under_way() == []
     assert [place.message_id for place in subject.places()] == names

@@ -39,7 +39,7 @@ class Subject:
 
 
 def an_sqs_queue() -> SqsQueue:
-    return SqsQueue(name=NAME, region=REGION, connect_timeout=PATIENT, read_timeout=PATIENT)
+    return SqsQueue(name=NAME, region=REGION, connect_timeout=PATIENT, read_timeout=PATIENT, attempts=3)
 
 
 @pytest.fixture(params=["sqs", "fake"])
@@ -122,7 +122,7 @@ class CatchUpsSubject:
 
 
 def sqs_catch_ups() -> SqsCatchUps:
-    return SqsCatchUps(name=NAME, region=REGION, connect_timeout=PATIENT, read_timeout=PATIENT)
+    return SqsCatchUps(name=NAME, region=REGION, connect_timeout=PATIENT, read_timeout=PATIENT, attempts=3)
 
 
 class Sent:

@@ -1,11 +1,11 @@
 """What every PresenceStore promises, in the same sentences for each; then the items of DynamoDB's."""
 
-import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from operator import methodcaller
 from threading import Barrier
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -15,19 +15,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from moto import mock_aws
 
-from app.adapters.dynamodb.presence import DynamoDBPresenceStore
+from app.adapters.dynamodb.presence import DynamoDBPresenceStore, presence_from
 from app.adapters.dynamodb.sdk import SdkTransport
 from app.adapters.memory import MemoryConnectionTable, MemoryPresenceStore
 from app.adapters.threads import ThreadWorkers
 from app.domain.errors import StorageUnavailable
 from app.domain.lifecycle import ConnectionRef
-from app.domain.model import UNKNOWN_CLIENT, AccountId, ClientId, ConnectionId, RegionName
+from app.domain.model import UNKNOWN_CLIENT, AccountId, ClientId, Connection, ConnectionId, RegionName
 from app.domain.operations import EvictConnection
 from app.domain.ports import PresenceStore
-from app.domain.presence import Client, Joined, Left, Presence, SessionId
-from app.domain.tracking import Change, TrackPresence
-from tests.builders import NEVER, NOON, NOON_MS, a_connection
-from tests.dynamodb_local import a_client, create_table
+from app.domain.presence import Client, Departure, Joined, Left, Presence, SessionId
+from app.domain.sessions import ROOM, ROOM_FOR_DEPARTURES, Sessions
+from app.domain.tracking import Change, PublishPresence, TrackPresence
+from app.entrypoints.presence import PresenceHandler
+from tests.builders import NEVER, NOON, NOON_MS, Invocation, a_connection
+from tests.dynamodb_local import a_client, create_table, stream_records
 from tests.fakes import FakeGateway, FixedClock, RecordingPublisher
 from tests.stores import TABLES, moto_client
 from tests.thoroughness import examples
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+A_DAY_AFTER_NOON = NOON_MS // 1000 + 86_400
 
 
 def a_ref(name: str, milliseconds: int) -> ConnectionRef:
@@ -52,23 +55,18 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=4
 milliseconds = st.integers(0, 4_102_444_800_000)
 refs = st.builds(a_ref, texts, milliseconds)
 sessions = st.builds("{}@{}".format, texts, milliseconds).map(SessionId)
+seconds = st.integers(0, 4_102_444_800).map(lambda second: EPOCH + timedelta(seconds=second))
 presences = st.builds(
     Presence,
     client=st.just(DASHBOARD),
     connections=st.frozensets(refs, max_size=5),
     session=st.none() | sessions,
-    outbox=st.lists(
-        st.builds(Joined, st.just(DASHBOARD), sessions) | st.builds(Left, st.just(DASHBOARD), sessions),
-        max_size=4,
-        unique=True,
-    ).map(tuple),
+    departures=st.lists(st.builds(Departure, refs, seconds), max_size=4, unique_by=lambda it: it.ref).map(
+        frozenset
+    ),
+    has_further=st.booleans(),
+    is_ending=st.booleans(),
 )
-
-
-def of_client(client: Client, presence: Presence) -> Presence:
-    """*presence*, of another client."""
-    outbox = tuple(replace(event, client=client) for event in presence.outbox)
-    return replace(presence, client=client, outbox=outbox)
 
 
 def a_store(client: "DynamoDBClient", table: str, **changes: Any) -> DynamoDBPresenceStore:
@@ -96,11 +94,11 @@ def current(store: PresenceStore, client: Client = DASHBOARD) -> Presence:
 
 
 def connects(ref: ConnectionRef) -> Callable[[Presence], Presence]:
-    return lambda presence: presence.connected(ref)
+    return lambda presence: presence.connected(ref, ROOM)
 
 
 def disconnects(ref: ConnectionRef) -> Callable[[Presence], Presence]:
-    return lambda presence: presence.disconnected(ref)
+    return lambda presence: presence.disconnected(ref, NOON, ROOM)
 
 
 def becomes(presence: Presence) -> Callable[[Presence], Presence]:
@@ -126,9 +124,9 @@ def test_the_presence_of_an_unknown_client_is_empty(store: PresenceStore) -> Non
 
 
 def test_a_presence_comes_back_as_it_was_changed(store: PresenceStore) -> None:
-    changed = store.change(DASHBOARD, lambda presence: presence.connected(C1).connected(C2))
+    changed = store.change(DASHBOARD, lambda presence: presence.connected(C1, ROOM).connected(C2, ROOM))
 
-    assert changed == Presence(DASHBOARD, frozenset({C1, C2}), S1, (Joined(DASHBOARD, S1),))
+    assert changed == Presence(DASHBOARD, frozenset({C1, C2}), S1)
     assert current(store) == changed
 
 
@@ -142,7 +140,7 @@ def test_any_presence_comes_back_as_it_was_changed(
     store: PresenceStore, presence: Presence, other: Presence, name: str
 ) -> None:
     client = Client(ClientId(f"{name}{uuid4().hex}"), AccountId(""), RegionName(""))
-    presence, other = of_client(client, presence), of_client(client, other)
+    presence, other = replace(presence, client=client), replace(other, client=client)
 
     assert store.change(client, becomes(presence)) == presence
     assert current(store, client) == presence
@@ -156,17 +154,103 @@ def test_a_step_is_given_the_result_of_the_step_before(store: PresenceStore) -> 
 
     def step(presence: Presence) -> Presence:
         seen.append(presence)
-        return presence.connected(C2)
+        return presence.connected(C2, ROOM)
 
     store.change(DASHBOARD, step)
 
-    assert seen == [Presence(DASHBOARD, frozenset({C1}), S1, (Joined(DASHBOARD, S1),))]
+    assert seen == [Presence(DASHBOARD, frozenset({C1}), S1)]
 
 
-def test_the_outbox_is_kept_when_no_connection_is_left(store: PresenceStore) -> None:
-    store.change(DASHBOARD, lambda presence: presence.connected(C1).disconnected(C1))
+def test_departures_are_kept_when_no_connection_is_left(store: PresenceStore) -> None:
+    store.change(DASHBOARD, connects(C1))
+    store.change(DASHBOARD, disconnects(C1))
 
-    assert current(store) == Presence(DASHBOARD, outbox=(Joined(DASHBOARD, S1), Left(DASHBOARD, S1)))
+    assert current(store) == Presence(DASHBOARD, departures=frozenset({Departure(C1, NOON)}))
+
+
+def test_each_change_gives_a_version_that_never_was(store: PresenceStore) -> None:
+    versions = [
+        store.change(DASHBOARD, step).version
+        for step in (
+            connects(C1),
+            becomes(EMPTY),
+            connects(C1),
+            disconnects(C1),
+            becomes(EMPTY),
+            connects(C1),
+        )
+    ]
+
+    assert len(set(versions)) == len(versions)
+
+
+def test_a_change_of_what_was_empty_fails_if_it_is_empty_again(store: PresenceStore) -> None:
+    """Else a worker that lags behind would count a connection that has come and gone."""
+    seen: list[Presence] = []
+
+    def come_and_go() -> None:
+        store.change(DASHBOARD, connects(C1))
+        store.change(DASHBOARD, becomes(EMPTY))
+
+    store.change(DASHBOARD, interrupted(connects(C1), come_and_go, seen))
+
+    assert seen == [EMPTY, EMPTY]
+    assert len({presence.version for presence in seen}) == 2
+
+
+def test_a_change_that_changes_nothing_keeps_the_version(store: PresenceStore) -> None:
+    changed = store.change(DASHBOARD, connects(C1))
+
+    assert store.change(DASHBOARD, connects(C1)).version == changed.version == current(store).version
+
+
+# ---- Further connections -----------------------------------------------------------------------------------
+
+UNKNOWN_AGE, OLD, NEW = a_ref("c-0", 0), a_ref("c/1@2", NOON_MS), a_ref("c-2", NOON_MS + 1)
+
+
+def test_a_session_has_the_further_connections_that_were_added_and_not_removed(store: PresenceStore) -> None:
+    for ref in (UNKNOWN_AGE, OLD, NEW, OLD):
+        store.add_further(S1, ref)
+    store.add_further(S2, C1)
+    store.remove_further(S1, NEW)
+    store.remove_further(S1, C1)
+
+    assert set(store.further(S1)) == {UNKNOWN_AGE, OLD}
+    assert set(store.further(S2)) == {C1}
+    assert set(store.further(S3)) == set()
+
+
+@pytest.mark.parametrize("order", [(OLD, NEW), (NEW, OLD)], ids=["older first", "newer first"])
+def test_the_newest_further_connection_began_last(
+    store: PresenceStore, order: tuple[ConnectionRef, ConnectionRef]
+) -> None:
+    assert store.newest_further(S1) is None
+
+    for ref in order:
+        store.add_further(S1, ref)
+    assert store.newest_further(S1) == NEW
+
+    store.remove_further(S1, NEW)
+    assert store.newest_further(S1) == OLD
+
+
+def test_a_further_connection_of_unknown_age_is_newer_than_any_other(store: PresenceStore) -> None:
+    for ref in (UNKNOWN_AGE, NEW):
+        store.add_further(S1, ref)
+
+    assert store.newest_further(S1) == UNKNOWN_AGE
+
+
+def test_an_id_may_be_among_the_further_connections_twice(store: PresenceStore) -> None:
+    both = a_ref("c-1", NOON_MS), a_ref("c-1", NOON_MS + 1)
+    for ref in both:
+        store.add_further(S1, ref)
+
+    assert set(store.further(S1)) == set(both)
+
+
+# ---- Changes -----------------------------------------------------------------------------------------------
 
 
 def test_a_session_can_begin_after_another_has_ended(store: PresenceStore) -> None:
@@ -175,7 +259,7 @@ def test_a_session_can_begin_after_another_has_ended(store: PresenceStore) -> No
 
     store.change(DASHBOARD, connects(C2))
 
-    assert current(store) == Presence(DASHBOARD, frozenset({C2}), S2, (Joined(DASHBOARD, S2),))
+    assert current(store) == Presence(DASHBOARD, frozenset({C2}), S2)
 
 
 @pytest.mark.parametrize(
@@ -251,40 +335,38 @@ def test_no_concurrent_change_is_lost(store: PresenceStore) -> None:
     def connect(worker: int) -> None:
         start.wait()
         for number in range(each):
-            store.change(DASHBOARD, connects(a_ref(f"c-{worker}-{number}", 1)))
+            ref = a_ref(f"c-{worker}-{number}", 1)
+            store.change(DASHBOARD, methodcaller("connected", ref, room=workers * each))
 
     with ThreadPoolExecutor(workers) as threads:
         list(threads.map(connect, range(workers)))
 
     presence = current(store)
     assert len(presence.connections) == workers * each
-    assert presence.session is not None
-    assert presence.outbox == (Joined(DASHBOARD, presence.session),)
     assert presence.session in {f"{ref.connection_id}@1" for ref in presence.connections}
 
 
 @concurrently
-def test_each_of_several_concurrent_sessions_begins_and_ends_once(store: PresenceStore) -> None:
-    workers, each = 4, 3
+def test_sessions_of_a_client_whose_connections_come_and_go_at_once_end_with_them(
+    store: PresenceStore,
+) -> None:
+    workers, each = 4, 5
     start = Barrier(workers, timeout=30)
+    sessions = Sessions(store, FixedClock(), room=2)
 
     def connect_and_disconnect(worker: int) -> None:
         start.wait()
         for number in range(each):
-            ref = a_ref(f"c-{worker}-{number}", 1)
-            store.change(DASHBOARD, connects(ref))
-            store.change(DASHBOARD, disconnects(ref))
+            ref = a_ref(f"c-{worker}-{number}", NOON_MS)
+            assert sessions.connect(DASHBOARD, ref)
+            assert ref in sessions.connections(DASHBOARD)
+            sessions.disconnect(DASHBOARD, ref)
 
     with ThreadPoolExecutor(workers) as threads:
         list(threads.map(connect_and_disconnect, range(workers)))
 
-    presence = current(store)
-    joined, left = presence.outbox[::2], presence.outbox[1::2]
-    assert not presence.connections
-    assert {type(event) for event in joined} == {Joined}
-    assert {type(event) for event in left} == {Left}
-    assert [event.session for event in joined] == [event.session for event in left]
-    assert len({event.session for event in joined}) == len(joined)
+    assert sessions.connections(DASHBOARD) == set()
+    assert current(store).session is None
 
 
 # ---- DynamoDB only -----------------------------------------------------------------------------------------
@@ -301,35 +383,132 @@ def items(client: "DynamoDBClient", table: str) -> list[Any]:
 
 def test_a_presence_is_one_readable_item(dynamodb: "DynamoDBClient", presence_table: str) -> None:
     store = a_store(dynamodb, presence_table)
+    store.change(DASHBOARD, disconnects(C3))
 
-    store.change(DASHBOARD, lambda presence: presence.connected(C2).connected(C1))
+    store.change(DASHBOARD, lambda presence: presence.connected(C2, ROOM).connected(C1, ROOM))
 
     (item,) = items(dynamodb, presence_table)
     assert len(item.pop("version")["S"]) == 16
     assert item == {
         "id": {"S": 'client#["dashboard-7","123456789012","ap-northeast-2"]'},
+        "part": {"S": "presence"},
         "connections": {"SS": [S1, S2]},
         "visit": {"S": S2},
-        "outbox": {"L": [{"S": f"joined {S2}"}]},
+        "left": {"M": {S3: {"N": str(NOON_MS // 1000)}}},
     }
 
 
-def test_an_empty_presence_has_no_item(dynamodb: "DynamoDBClient", presence_table: str) -> None:
+def test_a_further_connection_is_an_item_for_a_day(dynamodb: "DynamoDBClient", presence_table: str) -> None:
+    a_store(dynamodb, presence_table).add_further(S1, C2)
+
+    assert items(dynamodb, presence_table) == [
+        {
+            "id": {"S": f"further#{S1}"},
+            "part": {"S": f"{NOON_MS + 1:015}/c-2"},
+            "ttl": {"N": str(A_DAY_AFTER_NOON)},
+        }
+    ]
+
+
+def test_further_connections_are_read_by_pages(own_dynamodb: "DynamoDBClient", presence_table: str) -> None:
+    def by_threes(params: dict[str, Any], **_: object) -> dict[str, Any]:
+        return params | {"Limit": 3}
+
+    store = a_store(own_dynamodb, presence_table)
+    refs = {a_ref(f"c-{number}", NOON_MS) for number in range(10)}
+    for ref in refs:
+        store.add_further(S1, ref)
+    own_dynamodb.meta.events.register("provide-client-params.dynamodb.Query", by_threes)  # type: ignore[arg-type]  # it may return parameters
+
+    assert set(store.further(S1)) == refs
+
+
+@pytest.mark.parametrize("last", [becomes(EMPTY), disconnects(C1)], ids=["empty", "departure"])
+def test_a_presence_without_a_session_is_kept_for_a_day(
+    dynamodb: "DynamoDBClient", presence_table: str, last: Callable[[Presence], Presence]
+) -> None:
     store = a_store(dynamodb, presence_table)
+    store.change(DASHBOARD, connects(C1))
 
-    changed = store.change(DASHBOARD, lambda presence: presence.connected(C1).disconnected(C1))
-    store.change(DASHBOARD, lambda presence: presence.mark_published(changed.outbox))
+    store.change(DASHBOARD, last)
+    (item,) = items(dynamodb, presence_table)
+    assert item["ttl"] == {"N": str(A_DAY_AFTER_NOON)}
 
-    assert items(dynamodb, presence_table) == []
+    store.change(DASHBOARD, connects(C3))
+    (item,) = items(dynamodb, presence_table)
+    assert "ttl" not in item
+
+
+def test_departures_that_the_item_has_no_room_for_are_in_items_beside_it_for_a_day(
+    dynamodb: "DynamoDBClient", presence_table: str
+) -> None:
+    clock = FixedClock()
+    store = a_store(dynamodb, presence_table, clock=clock)
+    gone = [a_ref(f"c-{number}", NOON_MS) for number in range(20)]
+    for ref in gone:
+        store.change(DASHBOARD, methodcaller("disconnected", ref, NOON, room=100))
+
+    sizes = {it["part"]["S"][:9]: len(it["left"]["M"]) for it in items(dynamodb, presence_table)}
+    assert {it.ref for it in current(store).departures} == set(gone)
+    assert sizes == {"presence": 4, "presence/": 8}
+    assert {it["ttl"]["N"] for it in items(dynamodb, presence_table)} == {str(A_DAY_AFTER_NOON)}
+
+    clock.advance(timedelta(days=1))
+    assert len(current(store).departures) == 4  # DynamoDB deletes late
+
+
+def test_departures_that_are_moved_are_lost_by_no_crash(
+    own_dynamodb: "DynamoDBClient", presence_table: str
+) -> None:
+    store = a_store(own_dynamodb, presence_table)
+    gone = [a_ref(f"c-{number}", NOON_MS) for number in range(9)]
+    for ref in gone[:8]:
+        store.change(DASHBOARD, methodcaller("disconnected", ref, NOON, room=100))
+
+    def crash(params: dict[str, Any], **_: object) -> None:
+        if params["Item"]["part"]["S"] == "presence":
+            raise KeyboardInterrupt
+
+    own_dynamodb.meta.events.register("provide-client-params.dynamodb.PutItem", crash)
+    with pytest.raises(KeyboardInterrupt):
+        store.change(DASHBOARD, methodcaller("disconnected", gone[8], NOON, room=100))
+    assert {it.ref for it in current(store).departures} == set(gone[:8])
+
+    own_dynamodb.meta.events.unregister("provide-client-params.dynamodb.PutItem", crash)
+    store.change(DASHBOARD, methodcaller("disconnected", gone[8], NOON, room=100))
+    assert {it.ref for it in current(store).departures} == set(gone)
 
 
 def test_a_connection_is_marked_as_left_for_a_day(dynamodb: "DynamoDBClient", presence_table: str) -> None:
     a_store(dynamodb, presence_table).mark_left(C1)
 
-    ends = int((NOON + timedelta(days=1)).timestamp())
     assert items(dynamodb, presence_table) == [
-        {"id": {"S": "left#c-1"}, "began": {"N": str(NOON_MS)}, "ttl": {"N": str(ends)}}
+        {
+            "id": {"S": "left#c-1"},
+            "part": {"S": "left"},
+            "began": {"N": str(NOON_MS)},
+            "ttl": {"N": str(A_DAY_AFTER_NOON)},
+        }
     ]
+
+
+def test_the_tables_stream_has_the_presences_before_and_after_each_change(
+    dynamodb: "DynamoDBClient", presence_table: str
+) -> None:
+    store = a_store(dynamodb, presence_table)
+    store.change(DASHBOARD, connects(C1))
+    store.add_further(S1, C2)
+    store.change(DASHBOARD, connects(C1))
+    store.change(DASHBOARD, disconnects(C1))
+    store.mark_left(C2)
+
+    publisher = RecordingPublisher()
+    handler = PresenceHandler(PublishPresence(publisher), presence_from, FixedClock())
+    records = stream_records(dynamodb, presence_table)
+
+    assert handler({"Records": records}, Invocation()) == {"batchItemFailures": []}
+    assert publisher.events == [Joined(DASHBOARD, S1), Left(DASHBOARD, S1)]
+    assert len(records) == 4  # nothing is written where nothing changes
 
 
 def test_an_unchanged_presence_is_not_written(dynamodb: "DynamoDBClient", presence_table: str) -> None:
@@ -357,8 +536,8 @@ def test_a_concurrent_change_is_not_overwritten(
         DASHBOARD, interrupted(connects(C1), lambda: other.change(DASHBOARD, connects(C2)), seen)
     )
 
-    assert seen == [there, there.connected(C2)]
-    assert changed == there.connected(C2).connected(C1) == current(store)
+    assert seen == [there, there.connected(C2, ROOM)]
+    assert changed == there.connected(C2, ROOM).connected(C1, ROOM) == current(store)
     assert len(pauses) == 1
 
 
@@ -387,7 +566,7 @@ def test_a_concurrent_deletion_and_recreation_is_not_overwritten(
 
     store.change(DASHBOARD, interrupted(disconnects(C1), delete_and_recreate, []))
 
-    assert current(store) == Presence(DASHBOARD, frozenset({C2}), S2)
+    assert current(store) == Presence(DASHBOARD, frozenset({C2}), S2, frozenset({Departure(C1, NOON)}))
 
 
 def test_it_gives_up_if_another_change_always_comes_first(
@@ -397,8 +576,8 @@ def test_it_gives_up_if_another_change_always_comes_first(
     store, other = a_store(dynamodb, presence_table, pause=pauses.append), a_store(dynamodb, presence_table)
 
     def step(presence: Presence) -> Presence:
-        other.change(DASHBOARD, connects(a_ref(uuid4().hex, 1)))
-        return presence.connected(C1)
+        other.change(DASHBOARD, methodcaller("disconnected", a_ref(uuid4().hex, 1), NOON, room=100))
+        return presence.connected(C1, ROOM)
 
     with pytest.raises(StorageUnavailable, match="Contended") as raised:
         store.change(DASHBOARD, step)
@@ -414,10 +593,14 @@ def test_it_gives_up_if_another_change_always_comes_first(
     [
         current,
         lambda store: store.change(DASHBOARD, connects(C1)),
+        lambda store: store.add_further(S1, C1),
+        lambda store: store.remove_further(S1, C1),
+        lambda store: store.newest_further(S1),
+        lambda store: list(store.further(S1)),
         lambda store: store.mark_left(C1),
         lambda store: store.has_left(C1),
     ],
-    ids=["read", "change", "mark_left", "has_left"],
+    ids=["read", "change", "add", "remove", "newest", "further", "mark_left", "has_left"],
 )
 def test_an_answer_that_does_not_come_from_dynamodb_is_refused(
     own_dynamodb: "DynamoDBClient", presence_table: str, call: Callable[[PresenceStore], object]
@@ -433,12 +616,10 @@ def test_an_answer_that_does_not_come_from_dynamodb_is_refused(
 
 def test_an_unreachable_database_is_reported_by_the_name_of_its_error() -> None:
     with (
-        socket.create_server(("127.0.0.1", 0)) as server,
-        closing(a_client(f"http://127.0.0.1:{server.getsockname()[1]}")) as client,
+        closing(a_client("http://127.0.0.1:1")) as client,
+        pytest.raises(StorageUnavailable, match="EndpointConnectionError") as raised,
     ):
-        server.close()
-        with pytest.raises(StorageUnavailable, match="EndpointConnectionError") as raised:
-            a_store(client, "presence").has_left(C1)
+        a_store(client, "presence").has_left(C1)
 
     assert not raised.value.outcome_unknown
 
@@ -450,9 +631,10 @@ class Meter:
         self._read = self._written = 0.0
         events = client.meta.events
         events.register("provide-client-params.dynamodb.*", self._request_units)  # type: ignore[arg-type]  # it may return parameters
-        events.register("after-call.dynamodb.GetItem", self._add_read)
-        events.register("after-call.dynamodb.PutItem", self._add_written)
-        events.register("after-call.dynamodb.DeleteItem", self._add_written)
+        for operation in ("GetItem", "Query"):
+            events.register(f"after-call.dynamodb.{operation}", self._add_read)
+        for operation in ("PutItem", "DeleteItem"):
+            events.register(f"after-call.dynamodb.{operation}", self._add_written)
 
     def units(self) -> tuple[float, float]:
         """Return the units since the last reading."""
@@ -470,40 +652,112 @@ class Meter:
         self._written += parsed["ConsumedCapacity"]["CapacityUnits"]
 
 
-def test_what_each_path_costs_in_read_and_write_units(
-    own_dynamodb: "DynamoDBClient", presence_table: str
+class Metered:
+    """TrackPresence on a metered store."""
+
+    def __init__(self, client: "DynamoDBClient", presence_table: str) -> None:
+        self._meter = Meter(client)
+        table, clock = MemoryConnectionTable(), FixedClock()
+        self._track = TrackPresence(
+            table,
+            Sessions(a_store(client, presence_table), clock),
+            RecordingPublisher(),
+            EvictConnection(table, FakeGateway(), clock, timedelta(seconds=30)),
+            clock,
+            ThreadWorkers(1),
+        )
+
+    def units(self, *changes: Change) -> tuple[float, float]:
+        """Return the read and write units that *changes* take."""
+        for change in changes:
+            self._track(change, until=NEVER)
+        return self._meter.units()
+
+
+@pytest.fixture
+def metered(own_dynamodb: "DynamoDBClient", presence_table: str) -> Metered:
+    return Metered(own_dynamodb, presence_table)
+
+
+def tabs(number: int) -> list[Connection]:
+    """So many connections of the dashboard, with ids as API Gateway's."""
+    return [
+        a_connection(
+            id=ConnectionId(f"JKJaXeXAmPl{each:04}="), connected_at=NOON + timedelta(milliseconds=each)
+        )
+        for each in range(number)
+    ]
+
+
+def test_a_session_of_one_connection_costs_half_of_what_a_set_of_connections_and_an_outbox_cost(
+    metered: Metered,
 ) -> None:
-    store, meter = a_store(own_dynamodb, presence_table), Meter(own_dynamodb)
-    table, gateway, clock = MemoryConnectionTable(), FakeGateway(), FixedClock()
-    track = TrackPresence(
-        table,
-        store,
-        RecordingPublisher(),
-        EvictConnection(table, gateway, clock, timedelta(seconds=30)),
-        clock,
-        ThreadWorkers(1),
-    )
-    first, second = a_connection(), a_connection(id=ConnectionId("c-2"))
-    unknown = a_connection(id=ConnectionId("c-3"), client_id=UNKNOWN_CLIENT)
-    costs = {}
+    """That took 6 read and 5 write units."""
+    former, tab = tabs(2)
+    metered.units(
+        Change(None, former), Change(former, None)
+    )  # DynamoDB Local's queries of nothing cost nothing
 
-    for name, change in {
-        "first connects": Change(None, first),
-        "second connects": Change(None, second),
-        "first disconnects": Change(first, None),
-        "last disconnects": Change(second, None),
-        "unknown client connects": Change(None, unknown),
-        "unknown client disconnects": Change(unknown, None),
-    }.items():
-        track(change, until=NEVER)
-        costs[name] = meter.units()
+    assert metered.units(Change(None, tab)) == (2, 1)
+    assert metered.units(Change(tab, None)) == (1, 1)
 
-    assert costs == {
-        "first connects": (4, 2),
-        "second connects": (3, 1),
-        "first disconnects": (1, 2),
-        "last disconnects": (2, 3),
-        "unknown client connects": (1, 0),
-        "unknown client disconnects": (0, 1),
-    }
-    assert gateway.probed == gateway.closed == []
+
+def test_with_all_that_a_presence_has_room_for_a_change_costs_one_unit_of_each(metered: Metered) -> None:
+    gone, there = tabs(ROOM_FOR_DEPARTURES + ROOM)[:-ROOM], tabs(ROOM_FOR_DEPARTURES + ROOM)[-ROOM:]
+    metered.units(*(Change(None, tab) for tab in gone[:ROOM]), *(Change(tab, None) for tab in gone[:ROOM]))
+    for tab in gone[ROOM:]:
+        metered.units(Change(None, tab), Change(tab, None))
+
+    costs = [metered.units(Change(None, tab)) for tab in there]
+
+    assert costs == [(2, 1)] * ROOM
+
+
+def test_a_session_of_one_connection_costs_a_ninth_of_a_write_unit_more_after_many_others(
+    metered: Metered,
+) -> None:
+    sessions = [(Change(None, tab), Change(tab, None)) for tab in tabs(ROOM_FOR_DEPARTURES)]
+    metered.units(*sessions[0])
+
+    costs = [metered.units(*session) for session in sessions[1:]]
+
+    assert set(costs) == {(3, 2), (3, 3)}
+    assert costs.count((3, 3)) == (ROOM_FOR_DEPARTURES - 1) // ROOM
+
+
+@pytest.mark.parametrize("number", [1, 100])
+def test_what_a_further_connection_costs_does_not_grow_with_their_number(
+    metered: Metered, number: int
+) -> None:
+    *others, last = tabs(ROOM + number + 1)
+    metered.units(*(Change(None, tab) for tab in others))
+
+    assert metered.units(Change(None, last)) == (3, 1)
+    assert metered.units(Change(last, None)) == (2, 2)
+
+
+@pytest.mark.parametrize("number", [1, 100])
+def test_nor_does_it_once_the_connections_in_the_presence_itself_have_left(
+    metered: Metered, number: int
+) -> None:
+    *others, last = tabs(ROOM + number + 1)
+    metered.units(*(Change(None, tab) for tab in others), *(Change(tab, None) for tab in others[:ROOM]))
+
+    assert metered.units(Change(None, last)) == (4, 1)
+    assert metered.units(Change(last, None)) == (4, 2)
+
+
+def test_a_departure_that_a_presence_has_no_room_for_costs_one_unit_of_each_more(metered: Metered) -> None:
+    *others, last = tabs(ROOM_FOR_DEPARTURES + 1)
+    for tab in others:
+        metered.units(Change(None, tab), Change(tab, None))
+
+    assert metered.units(Change(None, last)) == (2, 1)
+    assert metered.units(Change(last, None)) == (2, 2)
+
+
+def test_a_connection_of_an_unknown_client_costs_one_unit_of_each(metered: Metered) -> None:
+    unknown = a_connection(client_id=UNKNOWN_CLIENT)
+
+    assert metered.units(Change(None, unknown)) == (1, 0)
+    assert metered.units(Change(unknown, None)) == (0, 1)

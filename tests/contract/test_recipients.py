@@ -37,6 +37,8 @@ AS_SENDING_READS: Mapping[str, dict[str, bool]] = {
     "dynamodb": {},
     "dynamodb, unscoped indexed": {"index_unscoped": True},
     "dynamodb, no account index": {"account_index": False},
+    "dynamodb, no client index": {"client_index": False},
+    "dynamodb, no index": {"account_index": False, "client_index": False},
 }
 """The adapter with which sending reads DynamoDB, in each of its settings."""
 

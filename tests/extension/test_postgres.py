@@ -199,6 +199,10 @@ def test_a_database_that_is_not_there_is_unavailable() -> None:
             {"POSTGRES_URL": "postgresql://host/name", "POSTGRES_CONNECTIONS": "0"},
             "POSTGRES_CONNECTIONS must be a whole number from 1.",
         ),
+        (
+            {"POSTGRES_URL": "postgresql://host/name", "POSTGRES_TIMEOUT": "1"},
+            "POSTGRES_TIMEOUT must be a whole number from 2.",
+        ),
     ],
 )
 def test_a_wrong_setting_is_refused_with_a_sentence(environ: dict[str, str], sentence: str) -> None:

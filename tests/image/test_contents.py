@@ -74,6 +74,17 @@ mapped = {line.split()[-1] for line in pathlib.Path("/proc/self/maps").read_text
 print(sorted(name for name in opened | mapped if name.startswith(os.environ["LAMBDA_TASK_ROOT"])))
 """
 
+# Where nothing is found, a restore goes on all the same.
+SNAPSHOT_AND_RESTORE = """
+import sys
+from app.entrypoints import aws_lambda
+from awslambdaric import lambda_runtime_hooks_runner as hooks
+hooks.run_before_snapshot()
+hooks.run_after_restore()
+event = {"requestContext": {"routeKey": "$connect", "connectionId": "c-1"}}
+print(aws_lambda.connect(event, None)["statusCode"], {"botocore", "dependency_injector"} & {*sys.modules})
+"""
+
 # The top-level modules that a start imports, and why. Modules with an underscore belong to these.
 REASONS = {
     "app": "the function",
@@ -188,6 +199,20 @@ def test_the_functions_of_tokens_start(image: str, algorithm: str) -> None:
     assert printed == "401 NoConnection\n"
 
 
+def test_the_functions_that_publish_onto_a_bus_start(image: str) -> None:
+    printed = python_in_image(
+        image,
+        "from app.entrypoints import aws_presence, aws_stream; print('started')",
+        PYTHONPATH=TASK_ROOT,
+        CONNECTIONS_TABLE="connections",
+        PRESENCE_TABLE="presence",
+        PRESENCE_BUS="presence",
+        AWS_REGION="eu-central-1",
+    )
+
+    assert printed == "started\n"
+
+
 def test_the_handshakes_run_the_compiled_form_of_their_container(image: str) -> None:
     code = (
         "import sys, app.entrypoints.aws_lambda; from app.containers import compiled;"
@@ -198,6 +223,22 @@ def test_the_handshakes_run_the_compiled_form_of_their_container(image: str) -> 
     printed = python_in_image(image, code, PYTHONPATH=TASK_ROOT, CONNECTIONS_TABLE="connections")
 
     assert printed == f"set()\n{compiled_handshakes()}"
+
+
+def test_the_handshakes_are_restored_by_the_runtime_of_the_image(image: str) -> None:
+    nowhere = "http://127.0.0.1:9"
+
+    printed = python_in_image(
+        image,
+        SNAPSHOT_AND_RESTORE,
+        PYTHONPATH=f"{TASK_ROOT}:/var/runtime",
+        AWS_LAMBDA_INITIALIZATION_TYPE="snap-start",
+        AWS_CONTAINER_CREDENTIALS_FULL_URI=f"{nowhere}/credentials",
+        AWS_ENDPOINT_URL_DYNAMODB=nowhere,
+        CONNECTIONS_TABLE="connections",
+    )
+
+    assert printed == "503 set()\n"
 
 
 def test_the_image_has_amazons_five_certificate_authorities(image: str) -> None:

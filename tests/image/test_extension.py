@@ -87,7 +87,7 @@ def test_without_its_setting_the_function_fails_to_start_with_the_reason(
     )
 
 
-def test_the_readme_has_the_dockerfile() -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
+def test_the_documents_have_the_dockerfile() -> None:
+    page = (Path(__file__).parents[2] / "infra" / "docs" / "extending.md").read_text("utf-8")
 
-    assert f"```dockerfile\n{DOCKERFILE}```\n" in readme
+    assert f"```dockerfile\n{DOCKERFILE}```\n" in page

@@ -21,7 +21,7 @@ from tests.builders import (
 )
 from tests.deadline import eventually
 from tests.docker_image import Function, running_function
-from tests.dynamodb_local import create_table
+from tests.dynamodb_local import create_table, stream_records
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -188,22 +188,27 @@ def test_the_sweep_deletes_a_connection_older_than_the_maximum_duration(
     assert items.get("too-old") is None
 
 
-def test_a_stream_record_of_a_new_connection_is_logged_as_joined(
+def test_a_stream_record_of_a_new_connection_is_logged_as_joined_by_way_of_the_presence_tables_stream(
     image: str, network: Network, database: "DynamoDBClient"
 ) -> None:
     event = an_event("stream_insert")
     [record] = event["Records"]
     connection_id = record["dynamodb"]["Keys"]["connectionId"]["S"]
+    connections, presence = create_table(database), create_table(database, "PresenceTable")
 
     with running_function(
         image,
         network,
         command="app.entrypoints.aws_stream.handler",
-        CONNECTIONS_TABLE=create_table(database),
-        PRESENCE_TABLE=create_table(database, "PresenceTable"),
+        CONNECTIONS_TABLE=connections,
+        PRESENCE_TABLE=presence,
         AWS_ENDPOINT_URL_DYNAMODB="http://dynamodb:8000",
     ) as function:
-        answer = function(event)
+        assert function(event) == {"batchItemFailures": []}
+    with running_function(
+        image, network, command="app.entrypoints.aws_presence.handler", CONNECTIONS_TABLE=connections
+    ) as function:
+        answer = function({"Records": stream_records(database, presence)})
         eventually(lambda: "presence.joined" in function.log())  # the log may be later than the answer
         log = function.log()
 

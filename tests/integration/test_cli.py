@@ -321,7 +321,7 @@ def test_an_error_that_the_user_can_fix_is_one_sentence(
     assert result.stderr.count("\n") == 1
 
 
-def test_a_table_without_the_indexes_is_reported(
+def test_a_table_without_the_indexes_is_reported_unless_the_settings_say_so(
     command_line: CommandLine, dynamodb: "DynamoDBClient"
 ) -> None:
     old_table = f"before-indexes-{uuid4().hex}"
@@ -336,3 +336,9 @@ def test_a_table_without_the_indexes_is_reported(
 
     assert result.exit_code == 1
     assert "lacks an index for that" in result.stderr
+    whole = command_line.run(
+        *("--table", old_table, "ls", "--client", "wall-1", "--account", ONE),
+        CLIENT_INDEX="false",
+        ACCOUNT_INDEX="false",
+    )
+    assert (whole.exit_code, whole.stdout) == (0, "")

@@ -4,6 +4,7 @@ import shlex
 import socket
 import ssl
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -410,12 +411,40 @@ def test_slow_answers_hold_up_nobody_else(api: ManagementApi) -> None:
 
 
 def test_there_are_at_most_twice_as_many_requests_however_slow_they_are(api: ManagementApi) -> None:
-    api.says |= {"slow-1": api.silent, "slow-2": api.silent}
-    gateway = a_gateway(endpoint=api.endpoint, timeout=timedelta(seconds=1.5), connections=1)
+    second_came, third_came, third_ended = threading.Event(), threading.Event(), threading.Event()
+    too_many: list[bool] = []
+    ok = saying(200, b"")
 
-    results = list(gateway.deliver(b"{}", [called("slow-1"), called("slow-2"), called("c-1")]))
+    def first(request: BaseHTTPRequestHandler) -> None:
+        second_came.wait()
+        time.sleep(1)  # long enough for the second one to count as slow, too
+        too_many.append(third_came.is_set())
+        ok(request)
 
-    assert [it.id for it, _ in results] == ["slow-1", "c-1", "slow-2"]
+    def second(request: BaseHTTPRequestHandler) -> None:
+        second_came.set()
+        third_ended.wait()
+        ok(request)
+
+    def third(request: BaseHTTPRequestHandler) -> None:
+        third_came.set()
+        ok(request)
+
+    api.says |= {"slow-1": first, "slow-2": second, "c-1": third}
+    gateway = a_gateway(endpoint=api.endpoint, connections=1)
+
+    results = []
+    try:
+        for connection, result in gateway.deliver(b"{}", [called("slow-1"), called("slow-2"), called("c-1")]):
+            results.append((connection.id, result))
+            if connection.id == "c-1":
+                third_ended.set()
+    finally:  # if it failed, no thread of the API waits for ever
+        second_came.set()
+        third_ended.set()
+
+    assert too_many == [False]
+    assert results == [(name, SendResult.DELIVERED) for name in ("slow-1", "c-1", "slow-2")]
 
 
 def test_an_api_per_connection_is_no_trouble() -> None:
@@ -523,6 +552,7 @@ def aws(authority: trustme.CA, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
             "cn-north-1",
         ),
         ({"domain_name": "ws.example.com"}, REGION, OWN_DOMAIN, REGION),
+        ({"domain_name": f"a1b2c3d4e5.execute-api.{REGION}.api.aws"}, REGION, OWN_DOMAIN, REGION),
         ({"domain_name": None}, REGION, OWN_DOMAIN, REGION),
         (
             {"domain_name": None},

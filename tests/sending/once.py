@@ -37,6 +37,7 @@ NO_LIMIT = 1_000_000
 _SWEEP = SweepSettings()
 _STORE = StoreTimeouts()
 _LONGEST = timedelta(minutes=2)  # of a run
+_PENDING = timedelta(seconds=-50)  # its age; one that is up to a minute ahead is young, too
 
 
 class Task(NamedTuple):
@@ -101,11 +102,11 @@ class _Recipients:
         return True
 
     def _recipient(self, number: int) -> Connection:
-        """Return a recipient; one whose handshake is pending has only just connected."""
+        """Return a recipient; one whose handshake is pending is young for over a minute."""
         recipient = a_recipient(number)
         fault = self._plan.fault_of(recipient.id) if self._plan else None
         if fault and fault.kind is Kind.GONE and fault.attempts is not None:
-            return a_recipient(number, age=timedelta())
+            return a_recipient(number, age=_PENDING)
         return recipient
 
 

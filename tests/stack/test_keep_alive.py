@@ -17,9 +17,9 @@ from infra.stack import LocalStack, Record
 from tests.deadline import eventually
 from tests.lanes import leave_out
 
-IDLE_LIMIT = timedelta(seconds=6)
-"""Three times the grace, within which a sweep leaves a connection alone."""
-LONG = timedelta(seconds=30)
+IDLE_LIMIT = timedelta(seconds=12)
+"""Six times the grace, within which a sweep leaves a connection alone: a busy machine sweeps late."""
+LONG = timedelta(minutes=2)
 
 
 @contextmanager
@@ -27,7 +27,7 @@ def stack_with(keep_alive: str) -> Iterator[LocalStack]:
     if find_uv() is None:
         leave_out("no uv on this machine")
     with local_stack(parameters={"KeepAlive": keep_alive}, idle_limit=IDLE_LIMIT) as stack:
-        stack.sweep()  # the function's first start takes as long as the limit
+        stack.sweep()  # the function's first start takes seconds
         yield stack
 
 
@@ -54,7 +54,7 @@ def test_an_idle_client_stays_connected_while_sweeps_keep_it_alive() -> None:
 
         def long_after_the_limit() -> bool:
             reports.append(stack.sweep())
-            return time.monotonic() - opened > 2 * IDLE_LIMIT.total_seconds()
+            return time.monotonic() - opened > 1.5 * IDLE_LIMIT.total_seconds()
 
         eventually(long_after_the_limit, within=LONG)
 

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -84,7 +83,7 @@ def finished(stack: LocalStack, message_id: str) -> Record:
     def found() -> list[Record]:
         return [it for it in stack.records("delivery.finished") if it["messageId"] == message_id]
 
-    eventually(lambda: bool(found()), within=timedelta(seconds=30))
+    eventually(lambda: bool(found()))
     return found()[0]
 
 
@@ -175,7 +174,7 @@ def test_a_message_that_can_not_be_sent_ends_in_the_dead_letter_queue_with_its_r
     stack.queue.set_queue_attributes(QueueUrl=stack.queue_url, Attributes={"VisibilityTimeout": "0"})
     try:
         stack.queue.send_message(QueueUrl=stack.queue_url, MessageBody=json.dumps(message))
-        eventually(lambda: _depth(stack, dead) == 1, within=timedelta(seconds=60))
+        eventually(lambda: _depth(stack, dead) == 1)
     finally:
         stack.queue.set_queue_attributes(
             QueueUrl=stack.queue_url, Attributes={"VisibilityTimeout": before["VisibilityTimeout"]}

@@ -405,14 +405,15 @@ def test_a_request_names_so_many_messages_at_most() -> None:
     assert rest.told == tuple(names[2:])
 
 
-def test_a_message_that_finished_twice_comes_once() -> None:
+@pytest.mark.parametrize("again_after", [MINUTE, 5 * MINUTE], ids=["long ago", "just now"])
+def test_a_message_that_finished_twice_comes_once(again_after: timedelta) -> None:
     scene = Scene()
     scene.was_sent("a", NOON)
-    scene.was_sent("a", NOON + MINUTE)
+    scene.was_sent("a", NOON + again_after)  # by a second worker: just now, so that the second look finds it
 
-    scene.look()
+    scene.look(rest_of(scene.look()))
 
-    assert scene.got() == ["a"]
+    assert scene.got() == ["a", "caught_up"]
 
 
 def test_a_look_goes_on_behind_those_of_others_after_some_seconds_of_sending() -> None:

@@ -884,7 +884,7 @@ def refused(code: str, message: str = "") -> ClientError:
         (refused("AccessDeniedException", "Not you.\x1b"), "AWS does not allow it: Not you.\\x1b"),
         (
             refused("ValidationException", "The table does not have the specified index: byClient"),
-            "The table Connections lacks an index for that, or is still building it: The table does not",
+            "The table Connections lacks an index for that (set CLIENT_INDEX or ACCOUNT_INDEX to false, ",
         ),
         (ProfileNotFound(profile="on-call"), "The config profile (on-call) could not be found"),
     ],

@@ -24,6 +24,7 @@ CLIENT = "203.0.113.77"
             None, ["203.0.113.7, 198.51.100.1"], "203.0.113.7", id="without a peer the left-most entry"
         ),
         pytest.param("", ["203.0.113.7"], "203.0.113.7", id="an empty peer is none"),
+        pytest.param("2001:DB8:0:0::7", [], "2001:db8::7", id="an IPv6 peer, in its shortest form"),
         pytest.param("not an address", ["203.0.113.7"], "203.0.113.7", id="an invalid peer is none"),
         pytest.param(None, ["203.0.113.7:4711, 10.0.0.1"], "203.0.113.7", id="a port is cut off"),
         pytest.param(None, ["[2001:db8::7]:443"], "2001:db8::7", id="brackets and port are cut off"),

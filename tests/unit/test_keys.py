@@ -186,6 +186,40 @@ def test_a_store_that_is_unavailable_at_the_start_is_read_for_the_first_token() 
     assert cache("old", NOON + READ_EVERY) == OLD
 
 
+@pytest.mark.parametrize("error", [UNAVAILABLE, RuntimeError("AccessDenied")])
+def test_an_error_of_the_store_at_a_restore_is_left_to_the_first_token(error: Exception) -> None:
+    store = FakeKeyStore(issued())
+    cache = KeySetCache(store, FixedClock())
+    store.error = error
+    without = cache.resume()
+    with pytest.raises((KeysUnavailable, RuntimeError)):
+        cache("old", NOON)
+    store.error = None
+
+    assert not without
+    assert cache("old", NOON) == OLD
+
+
+def test_keys_from_before_a_snapshot_are_not_used_after_it_even_if_there_are_no_others() -> None:
+    store = FakeKeyStore(issued())
+    cache = cached_keys(store, FixedClock())
+    cache.suspend()
+    store.error = UNAVAILABLE
+
+    assert not cache.resume()
+    assert failure_of(cache, NOON) == "TimedOut"
+
+
+def test_keys_that_were_read_at_a_restore_serve_the_first_token() -> None:
+    store = FakeKeyStore(issued())
+    cache = KeySetCache(store, FixedClock())
+    resumed = cache.resume()
+    store.error = UNAVAILABLE
+
+    assert resumed
+    assert cache("old", NOON) == OLD
+
+
 @given(
     steps=st.lists(
         st.tuples(

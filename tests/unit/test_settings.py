@@ -50,6 +50,7 @@ def test_every_other_setting_has_a_default() -> None:
         message_queue="",
         send_rate=5000,
         includes_unscoped=False,
+        has_client_index=True,
         has_account_index=True,
         admission="open",
         allowed_origins=(),
@@ -59,6 +60,7 @@ def test_every_other_setting_has_a_default() -> None:
         history_kept_for=timedelta(minutes=15),
         catch_up_queue="",
         index_lag=timedelta(seconds=5),
+        presence_bus="",
     )
 
 
@@ -84,6 +86,7 @@ def test_every_variable_is_read() -> None:
         MESSAGE_QUEUE="switchboard-messages",
         SEND_RATE="10000",
         UNSCOPED="include",
+        CLIENT_INDEX="false",
         ACCOUNT_INDEX="false",
         ADMISSION="token",
         ALLOWED_ORIGINS="https://app.example.com, https://*.example.com:8443,",
@@ -93,6 +96,7 @@ def test_every_variable_is_read() -> None:
         HISTORY_MINUTES="60",
         CATCH_UP_QUEUE="switchboard-catch-ups",
         INDEX_LAG_SECONDS="10",
+        PRESENCE_BUS="presence",
     ) == Settings(
         table="Connections",
         region="ap-northeast-2",
@@ -115,6 +119,7 @@ def test_every_variable_is_read() -> None:
         message_queue="switchboard-messages",
         send_rate=10_000,
         includes_unscoped=True,
+        has_client_index=False,
         has_account_index=False,
         admission="token",
         allowed_origins=("https://app.example.com", "https://*.example.com:8443"),
@@ -124,6 +129,7 @@ def test_every_variable_is_read() -> None:
         history_kept_for=timedelta(hours=1),
         catch_up_queue="switchboard-catch-ups",
         index_lag=timedelta(seconds=10),
+        presence_bus="presence",
     )
 
 
@@ -357,6 +363,7 @@ def test_each_store_of_ours_names_its_storage(store: str, storage: str) -> None:
         ("SEND_RATE", "0"),
         ("SEND_RATE", "100001"),
         ("UNSCOPED", "yes"),
+        ("CLIENT_INDEX", "no"),
         ("ACCOUNT_INDEX", "no"),
         ("CONNECTIONS_PER_CLIENT", "0"),
         ("CONNECTIONS_PER_CLIENT", "1001"),
@@ -369,6 +376,9 @@ def test_each_store_of_ours_names_its_storage(store: str, storage: str) -> None:
         ("HISTORY_MINUTES", "-1"),
         ("HISTORY_MINUTES", "1441"),
         ("HISTORY_MINUTES", "0.5"),
+        ("PRESENCE_BUS", "aws.partner/example.com/incidents"),
+        ("PRESENCE_BUS", "arn:aws:events:eu-central-1:123456789012:event-bus/presence"),
+        ("PRESENCE_BUS", "b" * 257),
         ("CATCH_UP_QUEUE", "catch-ups.fifo"),
         ("CATCH_UP_QUEUE", "https://sqs.eu-central-1.amazonaws.com/123456789012/catch-ups"),
         ("INDEX_LAG_SECONDS", "0"),
@@ -420,6 +430,13 @@ def test_a_history_may_be_a_day_long_and_an_index_half_a_minute_behind() -> None
 
     assert found.history_kept_for == timedelta(days=1)
     assert found.index_lag == timedelta(seconds=30)
+
+
+@pytest.mark.parametrize(
+    ("name", "events"), [("", "none"), ("default", "bus"), ("my.bus_2-b", "bus"), ("b" * 256, "bus")]
+)
+def test_presence_goes_onto_the_bus_if_there_is_one(name: str, events: str) -> None:
+    assert settings(PRESENCE_BUS=name).events == events
 
 
 @pytest.mark.parametrize(("name", "catch_ups"), [("", "none"), ("switchboard-catch-ups", "queue")])
@@ -609,3 +626,17 @@ def test_the_longest_store_call_counts_every_attempt_and_every_pause() -> None:
     timeouts = StoreTimeouts(connect=timedelta(seconds=1), read=timedelta(seconds=2), attempts=3)
 
     assert timeouts.longest_call == timedelta(seconds=3 * 3 + (1 + 5) + (2 + 5))
+
+
+# AWS's developer guide, 'Defined runtime environment variables'
+@pytest.mark.parametrize("kind", ["", "on-demand", "provisioned-concurrency", "lambda-managed-instances"])
+def test_only_snapstart_starts_a_function_from_a_snapshot(kind: str) -> None:
+    assert settings(AWS_LAMBDA_INITIALIZATION_TYPE=kind).start == "plain"
+    assert settings(AWS_LAMBDA_INITIALIZATION_TYPE="snap-start").start == "snapshot"
+
+
+def test_the_sdks_client_is_refused_on_snapstart() -> None:
+    with pytest.raises(
+        InvalidSetting, match="^STORE=dynamodb-boto3 .* AWS_LAMBDA_INITIALIZATION_TYPE is snap-start"
+    ):
+        settings(STORE="dynamodb-boto3", AWS_LAMBDA_INITIALIZATION_TYPE="snap-start")

@@ -1,9 +1,8 @@
 """The stream's handler: published events as log records, and which records are to be delivered again."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
-from operator import methodcaller
 from typing import Any
 
 import pytest
@@ -11,18 +10,21 @@ import pytest
 from app.adapters.dynamodb.items import entry_from
 from app.adapters.memory import MemoryConnectionTable, MemoryPresenceStore
 from app.adapters.threads import ThreadWorkers
-from app.domain.errors import QueueUnavailable, StorageUnavailable
+from app.domain.errors import EventsUnavailable, QueueUnavailable, StorageUnavailable
+from app.domain.events import Event as DomainEvent
 from app.domain.history import CatchUp
 from app.domain.lifecycle import ConnectionRef, ProbeResult
 from app.domain.model import Connection, ConnectionId
 from app.domain.operations import EvictConnection
+from app.domain.ports import EventPublisher
 from app.domain.presence import Client, Presence
-from app.domain.tracking import TrackPresence
+from app.domain.sessions import Sessions
+from app.domain.tracking import PublishPresence, TrackPresence
 from app.entrypoints.publisher import LogPublisher
 from app.entrypoints.stream import RECORD_RESERVE, StreamHandler
 from app.settings import LONGEST_STORE_CALL
 from tests.builders import Event, Invocation, an_event
-from tests.fakes import FakeCatchUps, FakeGateway, FixedClock
+from tests.fakes import FakeCatchUps, FakeGateway, FixedClock, RecordingPublisher
 
 STANDARD_FIELDS = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "exc_text"}
 
@@ -34,28 +36,44 @@ CONNECTION = {"connectionId": "JKJaXeXAmPl3AbC="} | DASHBOARD
 ALL_PROCESSED: dict[str, Any] = {"batchItemFailures": []}
 
 
-class FailingPresence(MemoryPresenceStore):
+class LoggedPresence(MemoryPresenceStore):
+    """A presence store whose own stream is published into the log at once."""
+
+    def __init__(self) -> None:
+        super().__init__(PublishPresence(LogPublisher()))
+
+
+class FailingPresence(LoggedPresence):
     """A presence store that raises the same error whenever a connection leaves."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__()
         self._error = error
 
+    def change(self, client: Client, step: Callable[[Presence], Presence]) -> Presence:
+        def failing_step(presence: Presence) -> Presence:
+            changed = step(presence)
+            if changed.departures > presence.departures:
+                raise self._error
+            return changed
+
+        return super().change(client, failing_step)
+
     def mark_left(self, ref: ConnectionRef) -> None:
         raise self._error
 
 
-class SlowPresence(MemoryPresenceStore):
-    """A presence store on which a read takes its time."""
+class SlowPresence(LoggedPresence):
+    """A presence store on which a change takes its time."""
 
     def __init__(self, clock: FixedClock, takes: timedelta) -> None:
         super().__init__()
         self._clock = clock
         self._takes = takes
 
-    def has_left(self, ref: ConnectionRef) -> bool:
+    def change(self, client: Client, step: Callable[[Presence], Presence]) -> Presence:
         self._clock.advance(self._takes)
-        return super().has_left(ref)
+        return super().change(client, step)
 
 
 def a_handler(
@@ -65,13 +83,14 @@ def a_handler(
     gateway: FakeGateway | None = None,
     clock: FixedClock | None = None,
     catch_ups: FakeCatchUps | None = None,
+    publisher: EventPublisher | None = None,
 ) -> StreamHandler:
     """A handler that replaces duplicates, on fakes."""
     table, clock = table or MemoryConnectionTable(), clock or FixedClock()
     track_presence = TrackPresence(
         table,
-        presence or MemoryPresenceStore(),
-        LogPublisher(),
+        Sessions(presence or LoggedPresence(), clock),
+        publisher or LogPublisher(),
         EvictConnection(table, gateway or FakeGateway(), clock, timedelta(seconds=30)),
         clock,
         ThreadWorkers(1),
@@ -235,7 +254,7 @@ def test_a_silent_gateway_does_not_use_up_the_time(caplog: pytest.LogCaptureFixt
         began = newest.created_at - timedelta(minutes=1, milliseconds=number)
         older = newest._replace(id=ConnectionId(f"c-{number}"), connected_at=began)
         table.add(older)
-        presence.change(client, methodcaller("connected", ConnectionRef.of(older)))
+        Sessions(presence, clock).connect(client, ConnectionRef.of(older))
     deadline = clock.now() + timedelta(seconds=120)
 
     response = a_handler(presence, table=table, gateway=silent, clock=clock)(
@@ -321,6 +340,21 @@ def test_without_the_queue_the_record_and_all_after_it_are_delivered_again(
         "write": "unknown",
     }
     assert caplog.records[-1].levelname == "ERROR"
+
+
+def test_without_the_bus_the_record_and_all_after_it_are_delivered_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Unreachable(RecordingPublisher):
+        def publish(self, event: DomainEvent) -> None:
+            raise EventsUnavailable("EndpointConnectionError")
+
+    event = batch("stream_insert", "stream_remove_by_ttl", "stream_insert")
+
+    assert a_handler(publisher=Unreachable())(event, Invocation()) == failed_from(
+        event["Records"][1]["dynamodb"]["SequenceNumber"]
+    )
+    assert facts(caplog)[-1]["reason"] == "EndpointConnectionError"
 
 
 def test_records_after_a_failure_are_not_processed(caplog: pytest.LogCaptureFixture) -> None:

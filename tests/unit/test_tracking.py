@@ -1,10 +1,10 @@
 """TrackPresence rule by rule; then all of it at once, with crashes and repeated deliveries."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
-from itertools import chain
+from itertools import chain, count
 from threading import Barrier, Semaphore, Thread
 from typing import Any
 
@@ -38,7 +38,8 @@ from app.domain.model import (
 )
 from app.domain.operations import EvictConnection
 from app.domain.presence import Client, Joined, Left, Presence, SessionId
-from app.domain.tracking import Change, TrackPresence
+from app.domain.sessions import ROOM, Sessions
+from app.domain.tracking import Change, PublishPresence, TrackPresence
 from tests.builders import NEVER, NOON, NOON_MS, a_connection
 from tests.fakes import FakeCatchUps, FakeGateway, FixedClock, RecordingPublisher
 from tests.thoroughness import examples
@@ -86,16 +87,18 @@ class World:
         publisher: RecordingPublisher | None = None,
         connections_per_client: int | None = None,
         catch_ups: FakeCatchUps | None = None,
+        room: int = ROOM,
     ) -> None:
         self.table = table or MemoryConnectionTable()
-        self.presence = presence or MemoryPresenceStore()
         self.publisher = publisher or RecordingPublisher()
+        self.presence = presence or MemoryPresenceStore(PublishPresence(self.publisher))
         self.gateway = FakeGateway()
         self.clock = FixedClock(NOON + timedelta(minutes=10))
         self.until = NEVER
+        self.sessions = Sessions(self.presence, self.clock, room, room)
         self.track = TrackPresence(
             self.table,
-            self.presence,
+            self.sessions,
             self.publisher,
             EvictConnection(self.table, self.gateway, self.clock, GRACE),
             self.clock,
@@ -122,12 +125,12 @@ class World:
         return self.process(*map(connected, connections))
 
     def present(self, client: Client = DASHBOARD) -> frozenset[ConnectionRef]:
-        return self.presence.change(client, lambda presence: presence).connections
+        return self.sessions.connections(client)
 
 
-@pytest.fixture
-def world() -> World:
-    return World()
+@pytest.fixture(params=[ROOM, 1], ids=["room", "no room"])
+def world(request: pytest.FixtureRequest) -> World:
+    return World(room=request.param)
 
 
 # ---- Sessions ----------------------------------------------------------------------------------------------
@@ -216,22 +219,23 @@ def test_an_item_whose_time_is_changed_in_place_is_the_same_connection(
 
 
 @pytest.mark.parametrize(("before", "after"), IN_PLACE)
-@pytest.mark.parametrize("number", range(1, 14))
+@pytest.mark.parametrize("room", [ROOM, 1])
+@pytest.mark.parametrize("tabs", [("c-1", "c-2"), ("c-0", "c-1")], ids=["first tab", "further tab"])
 def test_a_change_in_place_deletes_nothing_and_ends_no_session_wherever_it_crashes(
-    fragile: World, countdown: "Countdown", number: int, before: dict[str, Any], after: dict[str, Any]
+    room: int, tabs: tuple[str, str], before: dict[str, Any], after: dict[str, Any]
 ) -> None:
     old, new = a_tab("c-1", **before), a_tab("c-1", **after)
-    fragile.table.add(new)
-    history = connected(old), Change(old, new), connected(a_tab("c-2"))
-    countdown.start(number)
-    with pytest.raises(Crash):
+    history = [connected(old if name == "c-1" else a_tab(name)) for name in tabs]
+    history.insert(tabs.index("c-1") + 1, Change(old, new))
+    first = history[0].after
+    assert isinstance(first, Connection)
+    for fragile in worlds_that_crash(room, [], *history, table=[new]):
         fragile.process(*history)
 
-    fragile.process(*history)
-
-    assert list(dict.fromkeys(fragile.events)) == [Joined(DASHBOARD, session_of(old))]
-    assert fragile.present() == {ConnectionRef.of(new), ConnectionRef.of(a_tab("c-2"))}
-    assert fragile.table.get(new.id) == new
+        (other,) = (name for name in tabs if name != "c-1")
+        assert list(dict.fromkeys(fragile.events)) == [Joined(DASHBOARD, session_of(first))]
+        assert fragile.present() == {ConnectionRef.of(new), ConnectionRef.of(a_tab(other))}
+        assert fragile.table.get(new.id) == new
 
 
 @pytest.mark.parametrize(("before", "after"), IN_PLACE)
@@ -249,6 +253,17 @@ def test_a_change_in_place_that_is_repeated_after_the_disconnect_leaves_nobody_p
     assert {event.session for event in world.events if isinstance(event, Joined | Left)} == {session_of(old)}
 
 
+@pytest.mark.parametrize(("before", "after"), IN_PLACE)
+def test_a_change_in_place_of_a_connection_that_has_left_begins_no_session(
+    world: World, before: dict[str, Any], after: dict[str, Any]
+) -> None:
+    old, new = a_tab("c-1", **before), a_tab("c-1", **after)
+    world.process(connected(old), disconnected(old))
+
+    assert world.process(Change(old, new)) == []
+    assert world.present() == frozenset()
+
+
 def test_a_change_in_place_of_an_unknown_client_begins_no_session(world: World) -> None:
     unknown = a_tab("c-1", client_id=UNKNOWN_CLIENT, connected_at=None, created_at=NOON + at(1))
     world.table.add(unknown)
@@ -257,22 +272,29 @@ def test_a_change_in_place_of_an_unknown_client_begins_no_session(world: World) 
     assert world.table.get(unknown.id) == unknown
 
 
-@pytest.mark.parametrize("number", range(1, 4))
+@pytest.mark.parametrize("room", [ROOM, 1])
+@pytest.mark.parametrize("others", [[], [a_tab("c-0")]], ids=["only tab", "further tab"])
 def test_a_worker_that_is_overtaken_at_a_change_in_place_leaves_nobody_present(
-    fragile: World, countdown: "Countdown", number: int
+    room: int, others: list[Connection]
 ) -> None:
     """Meanwhile another worker processes the connection's disconnect."""
     old = a_tab("c-1", connected_at=None, created_at=NOON + at(1))
     new = old._replace(connected_at=NOON)
-    fragile.process(connected(old))
+    for number in count(1):
+        fragile = Fragile(room)
+        overtaken: list[Fragile] = []
+        fragile.process(*map(connected, [*others, old]))
 
-    def another() -> None:
-        fragile.process(Change(old, new), disconnected(new))
+        def another(fragile: Fragile = fragile, overtaken: list[Fragile] = overtaken) -> None:
+            overtaken.append(fragile)
+            fragile.process(Change(old, new), disconnected(new))
 
-    countdown.start(number, another)
-    fragile.process(Change(old, new))
+        fragile.countdown.start(number, another)
+        fragile.process(Change(old, new))
+        if not overtaken:
+            break
 
-    assert fragile.present() == frozenset()
+        assert fragile.present() == {ConnectionRef.of(other) for other in others}
 
 
 def test_a_newer_connection_with_the_same_id_ends_one_session_and_begins_another(world: World) -> None:
@@ -382,13 +404,25 @@ class Countdown:
 class FragilePresence(MemoryPresenceStore):
     """A presence store whose every call counts."""
 
-    def __init__(self, countdown: Countdown) -> None:
-        super().__init__()
+    def __init__(self, countdown: Countdown, publisher: RecordingPublisher) -> None:
+        super().__init__(lambda before, after: publisher.events.extend(after.events_since(before)))
         self._countdown = countdown
 
     def change(self, client: Client, step: Callable[[Presence], Presence]) -> Presence:
         self._countdown.call()
         return super().change(client, step)
+
+    def add_further(self, session: SessionId, ref: ConnectionRef) -> None:
+        self._countdown.call()
+        super().add_further(session, ref)
+
+    def remove_further(self, session: SessionId, ref: ConnectionRef) -> None:
+        self._countdown.call()
+        super().remove_further(session, ref)
+
+    def newest_further(self, session: SessionId) -> ConnectionRef | None:
+        self._countdown.call()
+        return super().newest_further(session)
 
     def mark_left(self, ref: ConnectionRef) -> None:
         self._countdown.call()
@@ -411,76 +445,116 @@ class FragilePublisher(RecordingPublisher):
         super().publish(event)
 
 
-@pytest.fixture
-def countdown() -> Countdown:
-    return Countdown()
+class Fragile(World):
+    """A world in which something happens before one of the calls of the presence store and the publisher."""
+
+    def __init__(self, room: int) -> None:
+        self.countdown = Countdown()
+        publisher = FragilePublisher(self.countdown)
+        super().__init__(presence=FragilePresence(self.countdown, publisher), publisher=publisher, room=room)
 
 
-@pytest.fixture
-def fragile(countdown: Countdown) -> World:
-    return World(presence=FragilePresence(countdown), publisher=FragilePublisher(countdown))
+def worlds_that_crash(
+    room: int, before: Sequence[Change], *changes: Change, table: Sequence[Connection] = ()
+) -> Iterator[Fragile]:
+    """Yield a world for each call at which it crashed while it processed *changes*, after those *before*."""
+    for number in count(1):
+        fragile = Fragile(room)
+        for connection in table:
+            fragile.table.add(connection)
+        fragile.process(*before)
+        fragile.countdown.start(number)
+        try:
+            fragile.process(*changes)
+        except Crash:
+            yield fragile
+        else:
+            assert number > 1
+            return
 
 
-@pytest.mark.parametrize("number", range(1, 10))
+with_and_without_room = pytest.mark.parametrize("room", [ROOM, 1])
+
+
+TWO_TABS = a_tab("c-1"), a_tab("c-2", 1)
+HISTORIES = [
+    pytest.param([connected(a_tab("c-1")), disconnected(a_tab("c-1"))], id="one tab"),
+    pytest.param([*map(connected, TWO_TABS), *map(disconnected, TWO_TABS)], id="first tab first"),
+    pytest.param([*map(connected, TWO_TABS), *map(disconnected, TWO_TABS[::-1])], id="last tab first"),
+]
+
+
+@with_and_without_room
+@pytest.mark.parametrize("history", HISTORIES)
 def test_the_next_delivery_publishes_what_is_missing_wherever_it_crashes(
-    fragile: World, countdown: Countdown, number: int
+    room: int, history: list[Change]
 ) -> None:
-    history = connected(a_tab("c-1")), disconnected(a_tab("c-1"))
-    countdown.start(number)
-    with pytest.raises(Crash):
+    for fragile in worlds_that_crash(room, [], *history):
         fragile.process(*history)
 
-    fragile.process(*history)
-
-    assert list(dict.fromkeys(fragile.events)) == [
-        Joined(DASHBOARD, SessionId(f"c-1@{NOON_MS}")),
-        Left(DASHBOARD, SessionId(f"c-1@{NOON_MS}")),
-    ]
-    assert fragile.present() == frozenset()
+        assert list(dict.fromkeys(fragile.events)) == [
+            Joined(DASHBOARD, SessionId(f"c-1@{NOON_MS}")),
+            Left(DASHBOARD, SessionId(f"c-1@{NOON_MS}")),
+        ]
+        assert fragile.present() == frozenset()
 
 
-@pytest.mark.parametrize("number", range(1, 7))
-def test_a_missed_disconnect_is_published_wherever_it_crashes(
-    fragile: World, countdown: Countdown, number: int
+@with_and_without_room
+@pytest.mark.parametrize("history", HISTORIES)
+@pytest.mark.parametrize("begin", range(4))
+def test_a_repeated_part_of_a_history_changes_nothing_wherever_it_crashes(
+    room: int, history: list[Change], begin: int
 ) -> None:
-    fragile.connect(a_tab("c-1"))
-    countdown.start(number)
+    for fragile in worlds_that_crash(room, history, *history[begin % len(history) :]):
+        fragile.process(*history[begin % len(history) :])
+
+        assert len(fragile.events) == 2
+        assert fragile.present() == frozenset()
+
+
+@with_and_without_room
+def test_a_missed_disconnect_is_published_wherever_it_crashes(room: int) -> None:
     expired = Change(a_tab("c-1"), None, expired=True)
-    with pytest.raises(Crash):
+    for fragile in worlds_that_crash(room, [connected(a_tab("c-1"))], expired):
         fragile.process(expired)
 
-    fragile.process(expired)
-
-    assert Expired(a_tab("c-1")) in fragile.events
+        assert Expired(a_tab("c-1")) in fragile.events
 
 
-@pytest.mark.parametrize("number", range(1, 6))
+@with_and_without_room
+@pytest.mark.parametrize("history", HISTORIES)
 def test_a_worker_that_goes_on_after_it_was_given_up_leaves_nobody_present(
-    fragile: World, countdown: Countdown, number: int
+    room: int, history: list[Change]
 ) -> None:
     """Meanwhile another worker processes the same changes and the later ones."""
+    for connects in range(1, 1 + len(history) // 2):
+        for number in count(1):
+            fragile = Fragile(room)
+            overtaken: list[Fragile] = []
 
-    def another() -> None:
-        fragile.process(connected(a_tab("c-1")), disconnected(a_tab("c-1")))
+            def another(fragile: Fragile = fragile, overtaken: list[Fragile] = overtaken) -> None:
+                overtaken.append(fragile)
+                fragile.process(*history)
 
-    countdown.start(number, another)
+            fragile.countdown.start(number, another)
+            fragile.process(*history[:connects])
+            if not overtaken:
+                break
 
-    fragile.process(connected(a_tab("c-1")))
-
-    assert fragile.present() == frozenset()
-    assert len(set(fragile.events)) == 2
+            assert fragile.present() == frozenset()
+            assert len(set(fragile.events)) == 2
 
 
-def test_a_connection_is_marked_as_left_before_its_presence_changes(
-    fragile: World, countdown: Countdown
-) -> None:
-    fragile.connect(a_tab("c-1"))
-    countdown.start(2)
-    with pytest.raises(Crash):
-        fragile.process(disconnected(a_tab("c-1")))
+def test_a_further_connection_is_marked_as_left_before_it_is_removed() -> None:
+    """Else a repeated change before this one would count it again."""
+    further = ConnectionRef.of(TWO_TABS[1])
 
-    assert fragile.presence.has_left(ConnectionRef.of(a_tab("c-1")))
-    assert fragile.present() == {ConnectionRef.of(a_tab("c-1"))}
+    crashed = [
+        (fragile.presence.has_left(further), further in fragile.present())
+        for fragile in worlds_that_crash(1, [*map(connected, TWO_TABS)], disconnected(TWO_TABS[1]))
+    ]
+
+    assert list(dict.fromkeys(crashed)) == [(False, True), (True, True), (True, False)]
 
 
 # ---- Revived connections -----------------------------------------------------------------------------------
@@ -873,7 +947,8 @@ def test_connections_that_are_replaced_are_put_into_the_queue_all_the_same() -> 
 # A table whose stream has several shards. Each shard has the changes of its items, and one worker at a time
 # processes them, in batches. Each call of the presence store is a step, and so is each published event, and
 # each client that is put into the queue of those that come back. Before any step the workers of other shards
-# may go on, or the worker may be killed; then its whole batch is delivered again.
+# may go on, or the worker may be killed; then its whole batch is delivered again. The presence store has a
+# stream, too: each client's changes, in order, from which presence events are published.
 
 CLIENTS = [DASHBOARD, Client(ClientId("dashboard-8"), AccountId(""), RegionName(""))]
 SHARDS, ITEMS = 2, 2
@@ -962,7 +1037,7 @@ class Worker:
             table, clock = self._machine.table, FixedClock()
             track = TrackPresence(
                 table,
-                StepwisePresence(self._machine.presence, self),
+                self._machine.sessions(StepwisePresence(self._machine.presence, self)),
                 StepwisePublisher(self._machine.publisher, self),
                 EvictConnection(table, FakeGateway(), clock, GRACE),
                 clock,
@@ -990,6 +1065,22 @@ class StepwisePresence:
     def change(self, client: Client, step: Callable[[Presence], Presence]) -> Presence:
         self._worker.wait()
         return self._shared.change(client, step)
+
+    def add_further(self, session: SessionId, ref: ConnectionRef) -> None:
+        self._worker.wait()
+        self._shared.add_further(session, ref)
+
+    def remove_further(self, session: SessionId, ref: ConnectionRef) -> None:
+        self._worker.wait()
+        self._shared.remove_further(session, ref)
+
+    def newest_further(self, session: SessionId) -> ConnectionRef | None:
+        self._worker.wait()
+        return self._shared.newest_further(session)
+
+    def further(self, session: SessionId) -> Iterator[ConnectionRef]:
+        self._worker.wait()
+        return self._shared.further(session)
 
     def mark_left(self, ref: ConnectionRef) -> None:
         self._worker.wait()
@@ -1030,12 +1121,17 @@ shards = st.integers(0, SHARDS - 1)
 class PresenceMachine(RuleBasedStateMachine):
     """Clients connect and disconnect; the published events are right, however the changes are delivered."""
 
-    gives_up_workers = False
+    gives_up_workers = stops_workers = False
+    room = ROOM
 
     def __init__(self) -> None:
         super().__init__()
-        self.table, self.presence, self.publisher = Table(), MemoryPresenceStore(), RecordingPublisher()
-        self.catch_ups = FakeCatchUps()
+        self.table, self.publisher, self.catch_ups = Table(), RecordingPublisher(), FakeCatchUps()
+        self.changes: dict[Client, list[tuple[Presence, Presence]]] = {client: [] for client in CLIENTS}
+        self.published = dict.fromkeys(CLIENTS, 0)
+        self.presence = MemoryPresenceStore(
+            lambda before, after: self.changes[after.client].append((before, after))
+        )
         self.processed = [0] * SHARDS
         self.workers: list[Worker | None] = [None] * SHARDS
         self.given_up: list[Worker] = []
@@ -1143,6 +1239,23 @@ class PresenceMachine(RuleBasedStateMachine):
         if self.workers[shard] is None:
             self.processed[shard] = max(0, self.processed[shard] - records)
 
+    @rule(client=st.sampled_from(CLIENTS), records=st.integers(1, 5), repeated=st.integers(0, 3))
+    def presence_is_published(self, client: Client, records: int, repeated: int) -> None:
+        begin = max(0, self.published[client] - repeated)
+        batch = self.changes[client][begin : begin + records]
+        for before, after in batch:
+            PublishPresence(self.publisher)(before, after)
+        self.published[client] = max(self.published[client], begin + len(batch))
+
+    @precondition(lambda self: self.stops_workers and self.given_up)
+    @rule(data=st.data())
+    def a_worker_that_was_given_up_is_stopped(self, data: st.DataObject) -> None:
+        """Its batch has been delivered again already: what it has left undone nobody does."""
+        worker = data.draw(st.sampled_from(self.given_up))
+        self.given_up.remove(worker)
+        if not worker.finished:
+            worker.kill()
+
     @precondition(lambda self: self.gives_up_workers and any(self.workers))
     @rule(data=st.data())
     def a_worker_is_given_up(self, data: st.DataObject) -> None:
@@ -1151,13 +1264,15 @@ class PresenceMachine(RuleBasedStateMachine):
         assert worker is not None
         self.given_up.append(worker)
 
+    def sessions(self, store: "MemoryPresenceStore | StepwisePresence") -> Sessions:
+        return Sessions(store, FixedClock(), self.room, self.room)
+
     @invariant()
     def sessions_begin_and_end_in_turn(self) -> None:
-        if not self.gives_up_workers:
-            for client in CLIENTS:
-                self.sessions(client)
+        for client in CLIENTS:
+            self.events(client)
 
-    def sessions(self, client: Client) -> list[Joined | Left]:
+    def events(self, client: Client) -> list[Joined | Left]:
         """The events of the client's sessions, each counted once."""
         events = self.publisher.events
         published = [it for it in events if isinstance(it, Joined | Left) and it.client == client]
@@ -1176,6 +1291,8 @@ class PresenceMachine(RuleBasedStateMachine):
                     self.a_shard_goes_on(shard, size=3, steps=1)
                 for worker in [it for it in self.given_up if not it.finished]:
                     worker.step()
+            for client, changes in self.changes.items():
+                self.presence_is_published(client, records=len(changes), repeated=2)
             self._check_the_end()
         finally:
             for worker in [it for it in (*self.given_up, *self.workers) if it and not it.finished]:
@@ -1194,11 +1311,9 @@ class PresenceMachine(RuleBasedStateMachine):
         assert came_back >= {it.since for it in self.open.values()}
         for client in CLIENTS:
             refs = {ConnectionRef.of(it) for it in self.open.values() if Client.of(it) == client}
-            presence = self.presence.change(client, lambda presence: presence)
-            assert presence.connections == refs
-            assert presence.outbox == ()
-            if not self.gives_up_workers:
-                assert len(self.sessions(client)) % 2 == bool(refs)
+            assert len(self.events(client)) % 2 == bool(refs)
+            if not self.stops_workers:
+                assert self.sessions(self.presence).connections(client) == refs
         changes = chain.from_iterable(self.table.stream)
         missed = [it.before for it in changes if it.expired and isinstance(it.before, Connection)]
         published = [it.connection for it in self.publisher.events if isinstance(it, Expired)]
@@ -1211,6 +1326,18 @@ class GivingUpMachine(PresenceMachine):
     gives_up_workers = True
 
 
-@pytest.mark.parametrize("machine", [PresenceMachine, GivingUpMachine])
-def test_presence_is_right_however_the_changes_are_delivered(machine: type[PresenceMachine]) -> None:
-    run_state_machine_as_test(machine, settings=settings(max_examples=examples(100), stateful_step_count=40))
+class StoppingMachine(GivingUpMachine):
+    """Such a worker may be stopped at any call; whether a client is present is right all the same."""
+
+    stops_workers = True
+
+
+@pytest.mark.parametrize("room", [ROOM, 1])
+@pytest.mark.parametrize("machine", [PresenceMachine, GivingUpMachine, StoppingMachine])
+def test_presence_is_right_however_the_changes_are_delivered(
+    machine: type[PresenceMachine], room: int
+) -> None:
+    run_state_machine_as_test(
+        type("Machine", (machine,), {"room": room}),
+        settings=settings(max_examples=examples(100), stateful_step_count=40),
+    )

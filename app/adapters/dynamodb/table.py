@@ -51,7 +51,8 @@ class DynamoDBConnectionTable:
     ``page`` reads up to *page_size* items at once, or as many as DynamoDB returns
     (1 MB); and of each only *attributes*, if they are given.
     It reads the whole table to find an account's connections without an
-    *account_index*, or those without an account unless *index_unscoped*.
+    *account_index*, a client's without either index, and those without an account
+    unless *index_unscoped*.
     """
 
     def __init__(
@@ -61,12 +62,14 @@ class DynamoDBConnectionTable:
         *,
         page_size: int = _PAGE_SIZE,
         attributes: Sequence[str] = (),
+        client_index: bool = True,
         account_index: bool = True,
         index_unscoped: bool = False,
     ) -> None:
         self._transport = transport
         self._table = table
         self._page_size = page_size
+        self._client_index = client_index
         self._account_index = account_index
         self._index_unscoped = index_unscoped
         self._projection: dict[str, Any] = {}
@@ -127,7 +130,7 @@ class DynamoDBConnectionTable:
 
         Connections without a client id are in no index.
         """
-        if selection.client_id not in (None, UNKNOWN_CLIENT):
+        if self._client_index and selection.client_id not in (None, UNKNOWN_CLIENT):
             return _Index("byClient", "indexedClient", selection.client_id)
         if not self._account_index or selection.account is None:
             return None

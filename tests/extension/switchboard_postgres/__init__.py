@@ -74,7 +74,7 @@ def storage(environ: Mapping[str, str]) -> "PostgresConnections":
     """Return the storage that ``POSTGRES_URL`` names.
 
     Raises:
-        ValueError: the variable is missing or malformed.
+        ValueError: it is missing, or a variable is malformed.
     """
     url = environ.get("POSTGRES_URL", "")
     try:
@@ -83,10 +83,11 @@ def storage(environ: Mapping[str, str]) -> "PostgresConnections":
         parameters = {}
     if not parameters:
         raise ValueError("POSTGRES_URL must be the URL of a database, such as postgresql://user@host/name.")
-    connections = environ.get("POSTGRES_CONNECTIONS") or "1"
-    if not connections.isdecimal() or int(connections) < 1:
-        raise ValueError("POSTGRES_CONNECTIONS must be a whole number from 1.")
-    made = PostgresConnections(parameters, connections=int(connections))
+    made = PostgresConnections(
+        parameters,
+        connections=_whole_number(environ, "POSTGRES_CONNECTIONS", default=1, least=1),
+        limit=_whole_number(environ, "POSTGRES_TIMEOUT", default=2, least=2),  # the least of libpq
+    )
     atexit.register(made.close)  # or the pool's threads hold up the end of the command line
     return made
 
@@ -94,27 +95,32 @@ def storage(environ: Mapping[str, str]) -> "PostgresConnections":
 class PostgresConnections:
     """ConnectionStore and ConnectionTable in the table ``switchboard_connections``. Thread-safe.
 
-    A call waits at most 3 s for a connection, at most 2 s until the connection
-    has shown that it works, and at most 2 s for each statement, which the
-    database itself cancels after 1.5 s.
+    A call waits at most *limit* seconds for each statement, which the database
+    itself cancels after three quarters of it, as long until the connection has
+    shown that it works, and one and a half times as long for a connection.
     """
 
     page_size = 100
 
-    def __init__(self, parameters: Mapping[str, Any], *, connections: int) -> None:
+    def __init__(self, parameters: Mapping[str, Any], *, connections: int, limit: int) -> None:
+        def configure(connection: _Connection) -> None:
+            connection.limit = limit
+
+        options = f"{parameters.get('options', '')} -c TimeZone=UTC -c statement_timeout={limit * 750}"
         self._pool = ConnectionPool(
             min_size=1,
             max_size=connections,
-            timeout=3,
+            timeout=limit * 1.5,
             reconnect_timeout=1,  # then the next call has it try again
             open=True,
             connection_class=_Connection,
+            configure=configure,
             check=ConnectionPool.check_connection,  # one may have ended while the function was frozen
             kwargs={
-                "connect_timeout": 2,  # s, the least that libpq takes
+                "connect_timeout": limit,
                 **parameters,
                 "autocommit": True,
-                "options": f"{parameters.get('options', '')} -c TimeZone=UTC -c statement_timeout=1500",
+                "options": options,
             },
         )
 
@@ -195,14 +201,23 @@ class PostgresConnections:
 
 
 class _Connection(psycopg.Connection[Any]):
-    """A connection that closes if the server does not answer within 2 s: psycopg would wait without end."""
+    """It closes if the server does not answer within its limit: psycopg would wait without end."""
 
-    def wait[T](self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = 2) -> T:
+    limit = 2.0  # seconds
+
+    def wait[T](self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
         try:
-            return super().wait(gen, interval, timeout)
+            return super().wait(gen, interval, self.limit if timeout is None else timeout)
         finally:
             if self.pgconn.transaction_status == TransactionStatus.ACTIVE:  # the answer is still to come
                 self.close()
+
+
+def _whole_number(environ: Mapping[str, str], name: str, *, default: int, least: int) -> int:
+    value = environ.get(name) or str(default)
+    if not value.isdecimal() or int(value) < least:
+        raise ValueError(f"{name} must be a whole number from {least}.")
+    return int(value)
 
 
 def _row_of(entry: Entry) -> dict[str, Any]:

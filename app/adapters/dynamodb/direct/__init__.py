@@ -8,8 +8,9 @@ import os
 from datetime import timedelta
 from typing import Final
 
-from app.adapters.dynamodb.direct.connection import Connection
+from app.adapters.dynamodb.direct.connection import Connection, host_and_port
 from app.adapters.dynamodb.direct.credentials import credentials_source
+from app.adapters.dynamodb.direct.signing import CredentialsSource
 from app.adapters.dynamodb.direct.transport import DirectTransport
 from app.adapters.dynamodb.direct.trust import trust_for
 
@@ -31,18 +32,20 @@ def direct_transport(
     read_timeout: timedelta,
     attempts: int,
     endpoint: str | None = None,
+    credentials: CredentialsSource | None = None,
 ) -> DirectTransport:
     """Return a connected transport that makes up to *attempts* attempts, each within both time-outs.
 
-    Two things have no time-out: the system's host name look-up, and
-    credentials that are not in the environment.
+    Two things have no time-out of ours: the system's host name look-up, and
+    credentials that botocore finds (see credentials.py).
 
     *endpoint* is a URL such as ``http://127.0.0.1:8000``; the default is the
     region's public one. It connects at once, so that the first call does not
-    have to. If that fails, the first call tries again.
+    have to. If that fails, the first call tries again. *credentials* returns
+    those for a call; the default finds them as the SDK does.
     """
     scheme, _, authority = (endpoint or public_endpoint(region)).rstrip("/").partition("://")
-    host, port = _host_and_port(authority, 443 if scheme == "https" else 80)
+    host, port = host_and_port(authority, 443 if scheme == "https" else 80)
     transport = DirectTransport(
         Connection(
             host,
@@ -53,7 +56,7 @@ def direct_transport(
         ),
         host=authority,
         region=region,
-        credentials=credentials_source(os.environ),
+        credentials=credentials or credentials_source(os.environ),
         attempts=attempts,
     )
     transport.connect()
@@ -66,10 +69,3 @@ def public_endpoint(region: str) -> str:
         (suffix for start, suffix in _SUFFIX_OF_PARTITION if region.startswith(start)), "amazonaws.com"
     )
     return f"https://dynamodb.{region}.{suffix}"
-
-
-def _host_and_port(authority: str, default: int) -> tuple[str, int]:
-    host, colon, port = authority.rpartition(":")
-    if not colon or authority.endswith("]"):  # no port; a bracket ends an IPv6 address
-        host, port = authority, str(default)
-    return host.strip("[]"), int(port)

@@ -96,7 +96,7 @@ def _error_of(code: str, answer: dict[str, Any], date: str) -> Exception:
     if code in THROTTLED:
         return Failed(code, pause=_PAUSE_WHEN_THROTTLED)
     if code in CREDENTIALS_REFUSED:
-        return Failed(code, retryable=False)
+        return Failed(code, pause=0)  # others may be accepted
     if code in _SKEWED:
         return InvalidSignature(code, message, date)
     return DynamoDBRefusal(message)

@@ -179,6 +179,14 @@ class Connection:
         raise fault
 
 
+def host_and_port(authority: str, default: int) -> tuple[str, int]:
+    """Return the host and the port of *authority*, the part of a URL; without a port, the *default*."""
+    host, colon, port = authority.rpartition(":")
+    if not colon or authority.endswith("]"):  # no port; a bracket ends an IPv6 address
+        host, port = authority, str(default)
+    return host.strip("[]"), int(port)
+
+
 def _was_closed(connection: socket.socket) -> bool:
     """Return whether an idle connection was closed, or has bytes that no request asked for.
 

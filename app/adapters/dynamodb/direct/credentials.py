@@ -1,14 +1,14 @@
 """Where credentials come from: the environment, as on Lambda, or any place that the SDK knows."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from app.adapters.dynamodb.direct.signing import Credentials
+from app.adapters.dynamodb.direct.signing import Credentials, CredentialsSource
 from app.domain.errors import StorageUnavailable
 
 
-def credentials_source(environ: Mapping[str, str]) -> Callable[[], Credentials]:
-    """Return a function that returns the credentials for a request.
+def credentials_source(environ: Mapping[str, str]) -> CredentialsSource:
+    """Return the source of the credentials that the SDK would use.
 
     On Lambda they are in *environ* and do not change. Elsewhere they may be in
     files, at an endpoint or behind single sign-on, and may change: then
@@ -19,7 +19,7 @@ def credentials_source(environ: Mapping[str, str]) -> Callable[[], Credentials]:
     if not access_key or not secret_key:
         return _SdkCredentials()
     fixed = Credentials(access_key, secret_key, environ.get("AWS_SESSION_TOKEN") or None)
-    return lambda: fixed
+    return lambda _: fixed
 
 
 class _SdkCredentials:
@@ -28,7 +28,9 @@ class _SdkCredentials:
     def __init__(self) -> None:
         self._found: Any = None
 
-    def __call__(self) -> Credentials:
+    def __call__(self, refused: Credentials | None) -> Credentials:
+        if refused is not None:
+            return refused  # botocore looks for others when these expire
         from botocore.session import Session  # noqa: PLC0415 - 100 ms, and Lambda never needs it
 
         try:

@@ -5,7 +5,7 @@ that DynamoDB's API needs: POST to / with a body and no query.
 """
 
 import hmac
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -21,6 +21,10 @@ class Credentials(NamedTuple):
 
     def __repr__(self) -> str:
         return f"Credentials({self.access_key}, ...)"
+
+
+type CredentialsSource = Callable[[Credentials | None], Credentials]
+"""Returns the credentials for a request; others than those refused, its argument, if there are."""
 
 
 class Signer:

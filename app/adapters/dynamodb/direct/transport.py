@@ -14,8 +14,8 @@ from app.adapters.dynamodb.direct.answers import (
     read_answer,
 )
 from app.adapters.dynamodb.direct.connection import Connection, NotAnswered, NotSent
-from app.adapters.dynamodb.direct.signing import Credentials, Signer
-from app.adapters.dynamodb.transport import Answer, ConditionFailed
+from app.adapters.dynamodb.direct.signing import Credentials, CredentialsSource, Signer
+from app.adapters.dynamodb.transport import CREDENTIALS_REFUSED, Answer, ConditionFailed
 from app.domain.errors import StorageUnavailable
 
 _TARGET = "DynamoDB_20120810"
@@ -37,13 +37,14 @@ class DirectTransport:
         *,
         host: str,
         region: str,
-        credentials: Callable[[], Credentials],
+        credentials: CredentialsSource,
         attempts: int,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._connection = connection
         self._host = host
+        self._region = region
         self._credentials = credentials
         self._attempts = attempts
         self._sleep = sleep
@@ -51,16 +52,25 @@ class DirectTransport:
         self._skew = 0.0  # seconds that DynamoDB's clock is ahead of ours
         self._signer = Signer(service="dynamodb", region=region)
 
-    def connect(self) -> None:
-        """Connect ahead of the first request. An error is left to the request."""
+    def connect(self) -> bool:
+        """Connect ahead of the first request; return whether that worked. The request tries again."""
         try:
             self._connection.open()
         except NotSent:
-            return
+            return False
+        return True
 
     def close(self) -> None:
         """Close the connection. Another request opens a new one."""
         self._connection.close()
+
+    def suspend(self) -> None:
+        """Close the connection and forget the signing key: a copy of this process may be resumed later."""
+        self.close()
+        self._skew = 0.0
+        self._signer = Signer(service="dynamodb", region=self._region)
+
+    resume = connect
 
     def call(self, operation: str, request: Mapping[str, Any]) -> Answer:
         """Send *request* and return the answer.
@@ -71,7 +81,7 @@ class DirectTransport:
             DynamoDBRefusal: the request itself is wrong.
         """
         body = _encode(request).encode()
-        credentials = self._credentials()
+        credentials = self._credentials(None)
         skew = self._skew
         unknown = False  # whether an attempt was sent and not answered
         for left in reversed(range(self._attempts)):
@@ -83,7 +93,11 @@ class DirectTransport:
             except Failed as failure:
                 reason = failure.reason
                 unknown |= failure.outcome_unknown
-                if not failure.retryable:
+                if reason in CREDENTIALS_REFUSED:
+                    refused, credentials = credentials, self._credentials(credentials)
+                    if credentials == refused:
+                        break
+                elif not failure.retryable:
                     break
                 if left and failure.pause:
                     self._sleep(_random() * failure.pause * 2 ** (self._attempts - left - 1))

@@ -1,0 +1,1 @@
+"""What a stack costs: ``make cost``, from dated prices and measured figures."""
