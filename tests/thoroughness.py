@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import providers
+from hypothesis.internal.constants_ast import Constants
 
 # No deadlines: a busy machine is no failure.
 _BASE = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
@@ -17,6 +19,20 @@ settings.register_profile("everyday", parent=_BASE, max_examples=25)
 settings.register_profile("repeatable", parent=_BASE, max_examples=25, derandomize=True)
 settings.register_profile("thorough", parent=_BASE, max_examples=100, derandomize=True)
 settings.load_profile("everyday")
+
+_constants_of_modules = providers._get_local_constants  # noqa: SLF001 - no setting turns it off
+_NO_CONSTANTS = Constants()
+
+
+def _constants() -> Constants:
+    """Return the constants that Hypothesis mixes into its examples: those of the modules imported so far.
+
+    Which these are depends on the tests that the process ran before, so a repeatable run has none.
+    """
+    return _NO_CONSTANTS if settings().derandomize else _constants_of_modules()
+
+
+vars(providers)["_get_local_constants"] = _constants
 
 REPEATABLE = ("--hypothesis-profile=repeatable", "--randomly-seed=1")
 """pytest's options with which a test runs other tests, and ``.ci/run`` its second part."""
