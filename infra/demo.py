@@ -222,6 +222,7 @@ class _Steps:
         if missed["id"] not in ids:
             raise DemoFailure(f"It must get {missed['id']}, which it missed; it got {got}.")
         self._screen.add(*(f"It gets {json.dumps(frame)}" for frame in got))
+        wait_for(lambda: _clients(self._stack.connections()) == self._expected())
         self._screen.show(self._check(self._stack.connections()))
 
     def presence_is_published(self) -> None:

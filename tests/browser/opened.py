@@ -84,6 +84,7 @@ def opened_browser() -> Iterator[Browser]:
 def opened_page(browser: Browser, address: str, scheme: Any = "light") -> Iterator[Opened]:
     """Open the page at *address* during a block, in the colours of a *scheme*."""
     page = browser.new_page(viewport=SIZE, color_scheme=scheme, locale="en-GB")
+    page.set_default_timeout(PATIENCE)
     opened = Opened(page)
     page.on(
         "console", lambda it: opened.complaints.append(it.text) if it.type in ("error", "warning") else None

@@ -117,6 +117,7 @@ def test_while_the_network_is_cut_no_new_connection_opens(opened: Opened, stack:
 def test_who_is_connected_is_shown_as_it_changes(opened: Opened) -> None:
     connected = opened.page.get_by_role("region", name="Who is connected")
     form = opened.page.get_by_role("region", name="Open a dashboard")
+    expect(connected.get_by_role("status")).to_contain_text("2 connected.")  # the list may be behind
 
     form.get_by_label("Name").fill("wall-eu")
     form.get_by_label("Account").fill("123456789012")

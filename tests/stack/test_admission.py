@@ -98,6 +98,7 @@ def stack(
         "RegionsClaim": "regions",
         "AllowedOrigins": PAGE,
         "Tickets": "true",
+        "SweepMinutes": "30",  # none comes between those of the tests
     }
     with local_stack(parameters=parameters, authorities=bundle) as stack:
         stack.refresh_keys()

@@ -43,7 +43,7 @@ PATIENCE = 120
 @pytest.fixture(scope="module")
 def stack() -> Iterator[LocalStack]:
     _uv()
-    with local_stack() as stack:
+    with local_stack(parameters={"SweepMinutes": "30"}) as stack:  # none comes between those of the tests
         yield stack
 
 

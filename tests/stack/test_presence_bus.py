@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any
 
 import boto3
@@ -23,7 +22,6 @@ from tests.lanes import leave_out
 REGION = "us-east-1"
 BUS = "presence"
 WALL = {"clientId": "wall-3", "account": "123456789012", "region": "eu-central-1"}
-LONG = timedelta(seconds=30)
 PROCESSED: Record = {"batchItemFailures": []}
 
 
@@ -74,8 +72,8 @@ def aws(stack: LocalStack, service: Any) -> Any:
 def visit(stack: LocalStack, backend: Backend, client_id: str) -> None:
     """Come and leave as a client; what came before it on the streams has been processed then."""
     with open_client(stack.websocket_url, {"clientId": client_id}):
-        eventually(lambda: names(backend, client_id) == ["presence.joined"], within=LONG)
-    eventually(lambda: names(backend, client_id) == ["presence.joined", "presence.left"], within=LONG)
+        eventually(lambda: names(backend, client_id) == ["presence.joined"])
+    eventually(lambda: names(backend, client_id) == ["presence.joined", "presence.left"])
 
 
 def names(backend: Backend, client_id: str) -> list[str]:
@@ -104,8 +102,8 @@ def test_a_backend_gets_joined_and_left_of_a_session_once_each(stack: LocalStack
         for _ in range(3):
             tabs.enter_context(open_client(stack.websocket_url, WALL))
         connections = {it.id for it in stack.connections()}
-        eventually(lambda: names(backend, "wall-3") != [], within=LONG)
-    eventually(lambda: "presence.left" in names(backend, "wall-3"), within=LONG)
+        eventually(lambda: names(backend, "wall-3") != [])
+    eventually(lambda: "presence.left" in names(backend, "wall-3"))
     visit(stack, backend, "later")
 
     joined, left = backend.events(clientId="wall-3")
