@@ -252,6 +252,7 @@ def test_without_the_transport_first_each_use_of_it_would_build_one() -> None:
         compile_container(Handshakes, "open_connection", "close_connection")
 
 
+@pytest.mark.xdist_group("mypy")  # two at once can't create its cache: "database is locked"
 def test_the_source_passes_the_type_check(tmp_path: Path) -> None:
     file = tmp_path / "compiled.py"
     file.write_text(compiled_handshakes())

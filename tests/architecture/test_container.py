@@ -535,6 +535,7 @@ def test_at_most_four_imports_of_the_app_are_local_and_each_has_a_reason() -> No
     assert all(re.search(r"PLC0415 - \w", line) for line in local)
 
 
+@pytest.mark.xdist_group("mypy")  # two at once can't create its cache: "database is locked"
 def test_a_wrong_adapter_fails_the_type_check(tmp_path: Path) -> None:
     source = (ROOT / "app" / "containers" / "admission.py").read_text()
     wrong = tmp_path / "wrong_container.py"
