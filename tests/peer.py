@@ -77,7 +77,10 @@ def request_from(connection: socket.socket) -> bytes:
     head, _, body = bytes(data).partition(b"\r\n\r\n")
     length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0] or 0)
     while len(body) < length:
-        body += connection.recv(65536)
+        received = connection.recv(65536)
+        if not received:
+            return b""
+        body += received
     return head + b"\r\n\r\n" + body
 
 

@@ -130,6 +130,8 @@ def _environ(store: str, request: pytest.FixtureRequest) -> dict[str, str]:
         "CONNECTIONS_TABLE": request.getfixturevalue("table_name"),
         "AWS_REGION": REGION,
         "AWS_ENDPOINT_URL_DYNAMODB": request.getfixturevalue("dynamodb_local"),
+        "STORE_ATTEMPTS": "1",
+        "STORE_READ_TIMEOUT_MS": "20000",  # for a busy machine
     }
 
 

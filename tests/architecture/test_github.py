@@ -179,6 +179,7 @@ class Unavailable(BaseHTTPRequestHandler):
     """A service that is down for now."""
 
     def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))  # or closing resets the connection
         self.send_error(503)
 
     def log_message(self, *arguments: object) -> None:

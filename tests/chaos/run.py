@@ -30,6 +30,7 @@ from tests.sending.scene import a_scene
 
 _SWEEPS_EVERY = 3.0  # seconds, one segment each
 _STAYS_A_CLIENT = 200
+_LOST_AFTER = timedelta(seconds=10)  # a call that the database was stopped during
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ async def run(options: Options, database: Database) -> Outcome:
     plan = a_plan(options.seed, lifecycles=options.lifecycles, stops=options.stops)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(asyncio.timeout(options.limit.total_seconds()))
-        client = a_client(f"http://127.0.0.1:{database.port}")
+        client = a_client(f"http://127.0.0.1:{database.port}", read_timeout=_LOST_AFTER)
         stack.callback(client.close)
         table = Table(client, create_table(client))
         gateway = stack.enter_context(management_api(truth, _random(options.seed, "gateway")))

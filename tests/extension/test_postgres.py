@@ -34,7 +34,9 @@ def database() -> Iterator[psycopg.Connection]:
 
 @pytest.fixture
 def postgres() -> Iterator[PostgresConnections]:
-    with closing(storage({**os.environ, "POSTGRES_CONNECTIONS": "1"})) as postgres:
+    # a busy machine may take a quarter of the limit to say that a statement was cancelled
+    limits = {"POSTGRES_CONNECTIONS": "1", "POSTGRES_TIMEOUT": "4"}
+    with closing(storage(os.environ | limits)) as postgres:
         postgres.reset()
         yield postgres
         postgres.reset()  # as the contract tests want it

@@ -579,6 +579,8 @@ def test_the_keys_function_keeps_the_keys_where_handshakes_read_them(
         "KEYS_TABLE": table,
         "AWS_REGION": REGION,
         "AWS_ENDPOINT_URL_DYNAMODB": dynamodb_local,
+        "STORE_ATTEMPTS": "1",
+        "STORE_READ_TIMEOUT_MS": "20000",  # for a busy machine
     }
     handler = KeysHandler(Keys(settings=Settings.from_environ(environ), environ=environ).refresh_keys())
     store = DynamoDBKeyStore(SdkTransport(dynamodb), table, server.url)

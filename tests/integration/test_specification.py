@@ -49,6 +49,8 @@ class App:
             "CONNECTIONS_TABLE": self._table,
             "AWS_REGION": REGION,
             "AWS_ENDPOINT_URL_DYNAMODB": self._endpoint,
+            "STORE_ATTEMPTS": "1",
+            "STORE_READ_TIMEOUT_MS": "20000",  # for a busy machine
         }
         return Settings.from_environ(least | environ)
 

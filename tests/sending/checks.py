@@ -22,6 +22,8 @@ RATE = Settings().send_rate
 LIMIT, BURST = 3000, 300
 _UNHURRIED = 2000  # messages per second, so that it is not over before the process is killed
 _CLAIM = 4  # s, of the process that is killed
+_UNHURRIED_REQUEST = 60  # s; without faults every request is answered, if late on a busy machine
+_CONNECTIONS = 32  # under faults; a busy machine makes so few within the time-out of a request, 3 s
 _PATIENCE = timedelta(minutes=2)
 
 _FAULTS = (
@@ -57,7 +59,8 @@ class Verdict(NamedTuple):
 def faults(scene: Scene, recipients: int) -> list[Verdict]:
     """Deliver under all faults at once, and compare the report with what the clients got."""
     plan = Plan(seed=scene.seed, rate=LIMIT, burst=BURST, shares=_FAULTS)
-    found = scene.deliver(scene.task(recipients, RATE)._replace(plan=plan.as_json()), plan)
+    task = scene.task(recipients, RATE)._replace(connections=_CONNECTIONS, plan=plan.as_json())
+    found = scene.deliver(task, plan)
     report = scene.gateway.report()
     outcomes = {name: _outcome_of(results, plan.fault_of(name)) for name, results in found.results.items()}
     got = {name for name, seen in report.connections.items() if seen.deliveries}
@@ -94,7 +97,7 @@ def killed(scene: Scene, recipients: int, dynamodb: str) -> list[Verdict]:
     with closing(session.client("dynamodb", endpoint_url=dynamodb)) as client:
         table = create_table(client, "DeliveriesTable")
     task = scene.task(recipients, _UNHURRIED)._replace(
-        reading=scene.pages, deliveries=dynamodb, table=table, claim=_CLAIM
+        reading=scene.pages, deliveries=dynamodb, table=table, claim=_CLAIM, timeout=_UNHURRIED_REQUEST
     )
     scene.gateway.follow(Plan())
     with scene.start(task) as process:

@@ -15,7 +15,7 @@ from app.adapters.dynamodb.deliveries import DynamoDBDeliveries
 from app.adapters.dynamodb.direct import direct_transport
 from app.adapters.dynamodb.sdk import SdkTransport, dynamodb_client
 from app.adapters.dynamodb.table import RECIPIENT, RECIPIENT_PAGE, DynamoDBConnectionTable
-from app.adapters.gateway import ManagementApiGateway
+from app.adapters.gateway import MAX_CONNECTIONS, ManagementApiGateway
 from app.adapters.memory import MemoryDeliveries
 from app.adapters.threads import ThreadWorkers
 from app.domain.delivery import Audience, Delivery, Message, MessageId, SendResult
@@ -36,6 +36,7 @@ NO_LIMIT = 1_000_000
 
 _SWEEP = SweepSettings()
 _STORE = StoreTimeouts()
+_PATIENCE = timedelta(seconds=30)  # with a store on a busy machine
 _LONGEST = timedelta(minutes=2)  # of a run
 _PENDING = timedelta(seconds=-50)  # its age; one that is up to a minute ahead is young, too
 
@@ -46,8 +47,9 @@ class Task(NamedTuple):
     ``gateway`` is the endpoint of the management API. ``reading`` is that of the
     stub that has pages of recipients; without it, they are in the memory.
     ``deliveries`` is that of a DynamoDB with the *table* of deliveries; without it,
-    they are in the memory, too. ``claim`` is in seconds. By ``plan`` some
-    recipients are young; with it, each recipient's results are noted.
+    they are in the memory, too. ``claim`` and ``timeout``, that of a request to the
+    gateway, are in seconds. ``connections`` is how many requests are under way. By
+    ``plan`` some recipients are young; with it, each recipient's results are noted.
     """
 
     gateway: str
@@ -57,6 +59,8 @@ class Task(NamedTuple):
     deliveries: str | None = None
     table: str = ""
     claim: float = 120
+    timeout: float = 3
+    connections: int = MAX_CONNECTIONS
     plan: str | None = None
 
 
@@ -136,7 +140,14 @@ def run(task: Task) -> Done:
     clock = SystemClock()
     plan = Plan.from_json(task.plan) if task.plan else None
     table = _Recipients(0 if task.reading else task.recipients, plan)
-    gateway = ManagementApiGateway(region=REGION, endpoint=task.gateway)
+    timeout = timedelta(seconds=task.timeout)
+    gateway = ManagementApiGateway(
+        region=REGION,
+        endpoint=task.gateway,
+        connect_timeout=timeout,  # its server makes all TLS connections one after the other
+        timeout=timeout,
+        connections=task.connections,
+    )
     noting = _Noting(gateway)
     deliver_message = DeliverMessage(
         _pages_at(task.reading, task.recipients) if task.reading else table,
@@ -197,8 +208,8 @@ def _pages_at(endpoint: str, recipients: int) -> RecipientPages:
     transport = direct_transport(
         region=REGION,
         endpoint=endpoint,
-        connect_timeout=_STORE.connect,
-        read_timeout=_STORE.read,
+        connect_timeout=_PATIENCE,
+        read_timeout=_PATIENCE,
         attempts=_STORE.attempts,
     )
     return DynamoDBConnectionTable(
@@ -210,8 +221,8 @@ def _deliveries_at(endpoint: str, table: str, clock: SystemClock) -> Deliveries:
     client = dynamodb_client(
         region=REGION,
         endpoint=endpoint,
-        connect_timeout=_STORE.connect,
-        read_timeout=_STORE.read,
+        connect_timeout=_PATIENCE,
+        read_timeout=_PATIENCE,
         attempts=_STORE.attempts,
     )
     return DynamoDBDeliveries(SdkTransport(client), table, clock=clock)
