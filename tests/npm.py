@@ -26,7 +26,14 @@ def installed(folder: Path) -> Path:
         part.mkdir()
         for file in files:
             shutil.copy(file, part)
-        options = ("--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error")
+        options = (
+            "--ignore-scripts",
+            "--no-audit",
+            "--no-fund",
+            "--no-update-notifier",
+            "--loglevel=error",
+            "--fetch-retries=5",
+        )
         result = subprocess.run(
             ["npm", "ci", *options], cwd=part, capture_output=True, text=True, check=False
         )
