@@ -21,7 +21,7 @@ _ROOT = Path(__file__).parent.parent
 LANES = ("unit", "client", "contract", "integration", "image", "stack", "browser", "architecture")
 """The folders below tests/, one per lane, the cheapest first."""
 
-_DURATION = "three to ten minutes, by the machine, and some more with Docker"
+_DURATION = "five to twenty minutes, by the machine, and some more with Docker"
 
 _OLDEST_NODE = (20, 11)  # its test runner replaces the clock
 _NODE_WITH_WEBSOCKETS = (22, 0)
