@@ -22,6 +22,7 @@ from testcontainers.core.wait_strategies import HttpWaitStrategy
 from tests.builders import Event
 from tests.deadline import eventually
 from tests.dynamodb_local import REGION
+from tests.environment import UNHURRIED
 
 ACCESS_KEY = "local"  # DynamoDB Local wants letters and digits only
 TASK_ROOT = "/var/task"
@@ -36,8 +37,6 @@ _ENVIRON_ON_LAMBDA = {
     "AWS_LAMBDA_LOG_FORMAT": "JSON",
     "AWS_LAMBDA_LOG_LEVEL": "INFO",
 }
-# A cold database on a busy machine takes long for its first call; with a retry, an answer could be another.
-_PATIENT = {"STORE_ATTEMPTS": "1", "STORE_READ_TIMEOUT_MS": "20000"}
 _AS_ON_LAMBDA = {
     "read_only": True,
     "mem_limit": "128m",
@@ -126,7 +125,7 @@ def running_function(
     container = (
         DockerContainer(image)
         .with_network(network)
-        .with_envs(**_ENVIRON_ON_LAMBDA | _PATIENT | environ)
+        .with_envs(**_ENVIRON_ON_LAMBDA | UNHURRIED | environ)
         .with_kwargs(user=_SOME_USER, **_AS_ON_LAMBDA)
         .waiting_for(HttpWaitStrategy(8080).for_status_code(404))  # the emulator answers 404 once it is up
     )

@@ -11,6 +11,9 @@ _MAKE = ("ARGS", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS")
 USERS = {name: value for name, value in os.environ.items() if name not in _MAKE}
 """The user's own environment, for the commands of the README."""
 
+UNHURRIED = {"STORE_ATTEMPTS": "1", "STORE_READ_TIMEOUT_MS": "20000"}
+"""Settings for a database on a busy machine: it may answer late, and a retry may get another answer."""
+
 _SETTINGS = (
     "ACCOUNTS_CLAIM",
     "ACCOUNT_INDEX",

@@ -28,7 +28,7 @@ from app.domain.ports import ConnectionStore, ConnectionTable
 from app.domain.selection import Page, Selection
 from app.settings import InvalidSetting, Settings
 from tests.dynamodb_local import REGION, a_client, create_table
-from tests.environment import USERS
+from tests.environment import UNHURRIED, USERS
 from tests.promises import CHOSEN
 
 if TYPE_CHECKING:
@@ -130,8 +130,7 @@ def _environ(store: str, request: pytest.FixtureRequest) -> dict[str, str]:
         "CONNECTIONS_TABLE": request.getfixturevalue("table_name"),
         "AWS_REGION": REGION,
         "AWS_ENDPOINT_URL_DYNAMODB": request.getfixturevalue("dynamodb_local"),
-        "STORE_ATTEMPTS": "1",
-        "STORE_READ_TIMEOUT_MS": "20000",  # for a busy machine
+        **UNHURRIED,
     }
 
 

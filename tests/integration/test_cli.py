@@ -29,6 +29,7 @@ from app.domain.errors import Denied
 from app.domain.model import ConnectionId, Tombstone
 from tests.builders import a_connection
 from tests.dynamodb_local import REGION, create_table
+from tests.environment import UNHURRIED
 from tests.fakes import RecordingPublisher
 from tests.integration.management_api import ManagementApi, management_api, refusing
 from tests.stores import on_dynamodb
@@ -95,8 +96,7 @@ def command_line(
         "AWS_REGION": REGION,
         "AWS_ENDPOINT_URL_DYNAMODB": dynamodb_local,
         "AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI": gateway.endpoint,
-        "STORE_ATTEMPTS": "1",
-        "STORE_READ_TIMEOUT_MS": "20000",  # for a busy machine
+        **UNHURRIED,
     }
     return CommandLine(dynamodb, table_name, environ)
 

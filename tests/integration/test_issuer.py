@@ -28,6 +28,7 @@ from app.domain.errors import IssuerUnavailable
 from app.entrypoints.keys import KeysHandler
 from app.settings import Settings
 from tests.dynamodb_local import REGION
+from tests.environment import UNHURRIED
 from tests.peer import always_saying, peer, request_from
 from tests.template import table_properties
 
@@ -579,8 +580,7 @@ def test_the_keys_function_keeps_the_keys_where_handshakes_read_them(
         "KEYS_TABLE": table,
         "AWS_REGION": REGION,
         "AWS_ENDPOINT_URL_DYNAMODB": dynamodb_local,
-        "STORE_ATTEMPTS": "1",
-        "STORE_READ_TIMEOUT_MS": "20000",  # for a busy machine
+        **UNHURRIED,
     }
     handler = KeysHandler(Keys(settings=Settings.from_environ(environ), environ=environ).refresh_keys())
     store = DynamoDBKeyStore(SdkTransport(dynamodb), table, server.url)

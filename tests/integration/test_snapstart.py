@@ -27,6 +27,7 @@ from tests.compiled import ROOT, compiled_handshakes
 from tests.credentials_endpoint import CredentialsEndpoint, credentials_endpoint
 from tests.deadline import eventually
 from tests.dynamodb_local import REGION
+from tests.environment import UNHURRIED
 from tests.lanes import leave_out
 from tests.peer import Peer, peer, request_from
 from tests.tokens import ISSUER, TOKENS, a_token, the_key
@@ -137,8 +138,7 @@ def snap_start(
                 "AWS_ACCESS_KEY_ID": "OFTHEENVIRONMENT",
                 "AWS_SECRET_ACCESS_KEY": "s3cr3t",
                 # A busy machine is to add no request: the tests count them.
-                "STORE_ATTEMPTS": "1",
-                "STORE_READ_TIMEOUT_MS": "20000",
+                **UNHURRIED,
                 **endpoint.environ(),
                 **environ,
             }

@@ -10,6 +10,7 @@ from app.entrypoints.routes import Routes
 from app.settings import Settings
 from tests.builders import NOON_MS, Event, a_connect_event, a_disconnect_event, an_event
 from tests.dynamodb_local import REGION
+from tests.environment import UNHURRIED
 from tests.fakes import FixedClock
 
 if TYPE_CHECKING:
@@ -49,8 +50,7 @@ class App:
             "CONNECTIONS_TABLE": self._table,
             "AWS_REGION": REGION,
             "AWS_ENDPOINT_URL_DYNAMODB": self._endpoint,
-            "STORE_ATTEMPTS": "1",
-            "STORE_READ_TIMEOUT_MS": "20000",  # for a busy machine
+            **UNHURRIED,
         }
         return Settings.from_environ(least | environ)
 
